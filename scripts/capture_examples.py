@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Put real output into the examples of docs/tools/*.md.
+
+A line ``<!-- capture: SCENE -->`` before a fenced block names a scene below:
+a command line, and a workload that runs while the tool is attached.  The
+block's content is replaced by the command and what it really printed.  Needs
+root.  The text around the blocks is written by hand and tells what is to be
+seen, so read it again after a new capture.
+
+usage: capture_examples.py [FILE ...]
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "tests" / "tools"))
+
+from harness import Files, Tool, loop_device, workload  # noqa: E402
+
+LINES = 40  # of output, at most
+TRUE = shutil.which("true") or "/bin/true"
+
+
+class Scene:
+    """What is to be seen: a command line (``{pid}``, ``{disk}`` are filled in) and what happens meanwhile."""
+
+    def __init__(self, command: str, work: Callable[[Stage], None], stage: Callable[[], Stage] | None = None) -> None:
+        self.command = command
+        self.work = work
+        self.stage = stage or Stage
+
+
+class Stage:
+    """What a scene needs before the tool starts; ``names`` go into the command line."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {"ppid": str(os.getpid())}
+
+    def close(self) -> None:
+        """Take it down."""
+
+
+class FileStage(Stage):
+    """A process that opens what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="demo-"))
+        (self.directory / "data").mkdir()
+        for name in ("config", "data/one", "data/two"):
+            (self.directory / name).write_text("x\n")
+        self.files = Files("server")
+        self.names["pid"] = str(self.files.pid)
+
+    def close(self) -> None:
+        self.files.__exit__()
+        shutil.rmtree(self.directory)
+
+
+class DiskStage(Stage):
+    """A loop device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = loop_device(16)
+        self.names["disk"] = self._loop.__enter__()
+        time.sleep(0.2)
+
+    def close(self) -> None:
+        self._loop.__exit__(None, None, None)
+
+
+class PairStage(Stage):
+    """Two processes that want CPU 0, and one of them spins all the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = []
+        for rounds, usecs, spin in ((1, 0, 900_000), (150, 2000, 500)):
+            self.pair.append(subprocess.Popen(
+                ["taskset", "-c", "0", workload("sleeper"), str(rounds), str(usecs), str(spin)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            ))  # fmt: skip
+        time.sleep(0.1)
+        self.names.update(spinner=str(self.pair[0].pid), pid=str(self.pair[1].pid))
+
+    def close(self) -> None:
+        for process in self.pair:
+            process.communicate()
+
+
+def serve(stage: Stage) -> None:
+    """A small server starts: its configuration, a missing file, its data by relative names."""
+    assert isinstance(stage, FileStage)
+    files, place = stage.files, stage.directory
+    files.openat(place / "config")
+    files.openat(place / "config.local")
+    files.chdir(place / "data")
+    files.openat("one")
+    directory, _ = files.openat(place, os.O_RDONLY | os.O_DIRECTORY)
+    files.openat("data/two", os.O_RDWR, directory=directory)
+    files.openat2("log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o640)
+    files.openat(b"\x1b[31mred\n")
+
+
+def programs(stage: Stage) -> None:
+    """A shell command line, and one that fails."""
+    line = "ls / | wc -l; grep -c processor /proc/cpuinfo"
+    subprocess.run(["/bin/sh", "-c", line], stdout=subprocess.DEVNULL, check=False)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.execv("/usr/local/bin/no-such-program", ["no-such-program", "--help"])
+        finally:
+            os._exit(127)
+    os.waitpid(child, 0)
+
+
+def many_arguments(stage: Stage) -> None:
+    subprocess.run([TRUE, *[f"argument-{n}" for n in range(30)], "with blanks"], check=False)
+
+
+def disk_io(stage: Stage) -> None:
+    """Direct reads and writes of 4 KiB."""
+    buffer = mmap.mmap(-1, 4096)
+    fd = os.open(f"/dev/{stage.names['disk']}", os.O_RDWR | os.O_DIRECT)
+    for number in range(1000):
+        os.preadv(fd, [buffer], number % 1024 * 4096)
+        if number % 4 == 0:
+            os.pwritev(fd, [buffer], number % 1024 * 4096)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def compete(stage: Stage) -> None:
+    assert isinstance(stage, PairStage)
+    for process in stage.pair:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in stage.pair:
+        assert process.stdout
+        process.stdout.readline()
+
+
+SCENES = {
+    "opensnoop": Scene("opensnoop -p {pid}", serve, FileStage),
+    "opensnoop-failed": Scene("opensnoop -x -p {pid}", serve, FileStage),
+    "opensnoop-extended": Scene("opensnoop -Te -f O_WRONLY -f O_RDWR -p {pid}", serve, FileStage),
+    "opensnoop-json": Scene("opensnoop --json -p {pid}", lambda stage: one_open(stage), FileStage),
+    "execsnoop": Scene("execsnoop -T", programs),
+    "execsnoop-fails": Scene("execsnoop -x -t", programs),
+    "execsnoop-args": Scene("execsnoop -q", many_arguments),
+    "biolatency": Scene("biolatency", disk_io, DiskStage),
+    "biolatency-disks": Scene("biolatency -D -d {disk} 1 1", disk_io, DiskStage),
+    "biolatency-flags": Scene("biolatency -F -d {disk}", disk_io, DiskStage),
+    "biolatency-extension": Scene("biolatency -Qe -d {disk}", disk_io, DiskStage),
+    "runqlat": Scene("runqlat", compete, PairStage),
+    "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
+    "runqlat-milliseconds": Scene("runqlat -mT -p {spinner} 1 1", compete, PairStage),
+}
+
+
+def one_open(stage: Stage) -> None:
+    assert isinstance(stage, FileStage)
+    stage.files.openat(stage.directory / "config")
+
+
+def capture(scene: Scene) -> str:
+    """The command line and its output, as in a terminal."""
+    stage = scene.stage()
+    try:
+        command = scene.command.format(**stage.names)
+        tool = Tool(*command.split()).start()
+        scene.work(stage)
+        if command.split()[-1] != "1":
+            time.sleep(0.1)
+            tool.stop()
+        tool.wait()
+    finally:
+        stage.close()
+    shown = tool.stdout.rstrip("\n").split("\n")
+    if len(shown) > LINES:
+        shown = [*shown[:LINES], "[...]"]
+    if tool.stderr:
+        shown += tool.stderr.rstrip("\n").split("\n")
+    return "\n".join([f"# osmia {command}", *shown]) + "\n"
+
+
+_BLOCK = re.compile(r"(<!-- capture: ([\w-]+) -->\n```\w*\n)(.*?)(```\n)", re.S)
+
+
+def main(names: list[str]) -> int:
+    for name in names or sorted(map(str, (REPO / "docs" / "tools").glob("*.md"))):
+        path = Path(name)
+        text = path.read_text()
+        path.write_text(_BLOCK.sub(lambda m: m[1] + capture(SCENES[m[2]]) + m[4], text))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

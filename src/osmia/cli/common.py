@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that every tool has, from one place.
+
+A tool's own options come first, then the filters that it imported from
+:mod:`osmia.lang.filters`, then these; where two claim a letter the earlier
+has it, so that bcc's flags keep their meaning in the tools that bcc has.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from osmia.cli.args import Parser
+from osmia.lang.options import Option
+from osmia.lang.templates import CountTable, Histogram
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from osmia.lang.unit import Unit
+
+
+def seconds(word: str) -> float:
+    """A time in seconds, more than 0; ValueError."""
+    try:
+        value = float(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is not a number of seconds") from None
+    if not 0 < value < 1e9:
+        raise ValueError(f"{word} is not a time: more than 0 seconds is needed")
+    return value
+
+
+def times(word: str) -> int:
+    """How often: a whole number from 1; ValueError."""
+    if not word.isdecimal() or not int(word):
+        raise ValueError(f"{word!r} is not a whole number from 1")
+    return int(word)
+
+
+def size(word: str) -> int:
+    """Bytes: ``65536``, ``512K``, ``16M``, ``1G``; a power of two of at least 4096; ValueError."""
+    text, shift = word.upper().removesuffix("B").removesuffix("I"), 0
+    for unit, bits in (("K", 10), ("M", 20), ("G", 30)):
+        if text.endswith(unit):
+            text, shift = text[:-1], bits
+    if not text.isdecimal():
+        raise ValueError(f"{word!r} is not a size: write 512K, 16M")
+    value = int(text) << shift
+    if value < 4096 or value & (value - 1) or value > 1 << 31:
+        raise ValueError(f"{word} is not a power of two from 4K to 2G")
+    return value
+
+
+class Common:
+    """The common options of one run, as attributes."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()  # names of those that the tool declares itself
+        self.duration = Option("-d", "--duration", type=float, parse=seconds, metavar="SECONDS",
+                               help="end after this many seconds")  # fmt: skip
+        self.cmd = Option("-c", "--cmd", type=str, metavar="CMD",
+                          help="run this command, trace only it where the tool can, and end when it ends")  # fmt: skip
+        self.output = Option("-o", "--output", type=str, metavar="FILE", help="write to this file")
+        self.timestamp = Option("-T", "-t", "--timestamp", help="show the time of day")
+        self.json = Option("--json", help="one JSON object a line")
+        self.csv = Option("--csv", help="comma-separated values, with a heading")
+        self.ring_size = Option("--ring-size", type=int, parse=size, metavar="SIZE",
+                                help="size of the event buffer, such as 16M")  # fmt: skip
+        self.btf = Option("--btf", type=str, metavar="FILE", help="take the kernel's types from this file")
+        self.stats = Option("--stats", help="show at the end what the tracing cost")
+        self.verbose = Option("-v", "--verbose", help="show what is loaded and attached, and details of errors")
+        self.verifier_log = Option("--verifier-log", help="show the verifier's whole log where it rejects a program")
+        self.interval = Option("interval", type=float, parse=seconds, help="seconds between summaries")
+        self.count = Option("count", type=int, parse=times, help="number of summaries")
+
+    def options(self, unit: Unit) -> list[Option]:
+        """Those that mean something for ``unit``."""
+        from osmia.lang.maps import Ring
+
+        out = [self.duration, self.cmd, self.output, self.timestamp, self.json, self.csv]
+        if any(isinstance(one, Ring) for one in unit.maps.values()):
+            out.append(self.ring_size)
+        out += [self.btf, self.stats, self.verbose, self.verifier_log]
+        if isinstance(unit.template, (Histogram, CountTable)):
+            out += [self.interval, self.count]
+        return out
+
+
+def own_options(unit: Unit) -> tuple[list[Option], list[Option]]:
+    """The tool's own options, and the filters that it imported, each in order of definition."""
+    filters: Any = sys.modules.get("osmia.lang.filters")
+    shared = {id(value) for value in vars(filters).values()} if filters is not None else set()
+    own: list[Option] = []
+    imported: list[Option] = []
+    seen: set[int] = set()
+    for name, value in list(unit.namespace.items()):
+        # By identity: options compare as their values.
+        if isinstance(value, Option) and id(value) not in seen:
+            seen.add(id(value))
+            value.name = value.name or name
+            (imported if id(value) in shared else own).append(value)
+    return own, imported
+
+
+def shared_filter(unit: Unit, name: str) -> Option | None:
+    """The filter ``name`` (``"pid"``) of :mod:`osmia.lang.filters`, if ``unit`` uses it."""
+    option = getattr(sys.modules.get("osmia.lang.filters"), name, None)
+    used = any(value is option for value in unit.namespace.values())
+    return option if used and isinstance(option, Option) else None
+
+
+def parser_of(unit: Unit, common: Common) -> Parser:
+    """The command line of ``unit``."""
+    own, filters = own_options(unit)
+    parser = Parser(unit.name, [*own, *filters, *common.options(unit)])
+    # A tool may declare a common option anew, to give it another letter or text (bcc's -j for --json).
+    for name, option in list(vars(common).items()):
+        if isinstance(option, Option):
+            owner = parser.flags.get(option.flags[-1])
+            if owner is not None and owner is not option:
+                setattr(common, name, owner)
+                common.taken.add(name)
+    return parser

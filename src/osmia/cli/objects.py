@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a unit to its object: the cached one where it is still right, else compiled now.
+
+A cached object is right when everything that went into it is as it was: the
+tool's file and those that it took kernel functions from, the module
+constants that were baked in, osmia's own compiler, the kernel's types, and
+the tracepoints that were asked for and not there.  All of that is written in
+front of the object and compared; nothing is trusted because of its name.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import zlib
+
+from osmia.kernel import btf_source, cache, tracefs
+from osmia.obj import meta
+from osmia.version import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from osmia.lang.unit import Unit
+
+_LENGTH = struct.Struct("<I")
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def stamp(path: str) -> str:
+    """Modification time (ns) and size of a file; empty when there is none."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ""
+    return f"{info.st_mtime_ns} {info.st_size}"
+
+
+def fingerprint() -> str:
+    """The version of the compiler: osmia's, and the newest file of the folders that decide what is compiled."""
+    newest = 0
+    for folder in ("compiler", "lang"):
+        with os.scandir(os.path.join(_ROOT, folder)) as entries:
+            for entry in entries:
+                if entry.name.endswith(".py"):
+                    newest = max(newest, entry.stat().st_mtime_ns)
+    return f"{__version__} {newest}"
+
+
+def _key(path: str) -> list[tuple[str, ...]]:
+    chosen = os.environ.get("OSMIA_BTF", "")
+    if btf_source.is_chosen():
+        chosen = btf_source.find()
+    return [
+        ("tool", path, stamp(path)),
+        ("osmia", fingerprint()),
+        ("kernel", btf_source.kernel_id()),
+        ("btf", chosen, stamp(chosen) if chosen else ""),
+        ("off", os.environ.get("OSMIA_FEATURES_OFF", "")),
+    ]
+
+
+def _still_right(records: list[tuple[str, ...]], key: list[tuple[str, ...]]) -> str:
+    """Empty, or what has changed."""
+    if records[: len(key)] != key:
+        return "another tool, compiler or kernel"
+    for record in records[len(key) :]:
+        kind = record[0]
+        if kind == "file" and stamp(record[1]) != record[2]:
+            return record[1]
+        if kind == "const":
+            module = sys.modules.get(record[1])
+            if module is None or repr(getattr(module, record[2], None)) != record[3]:
+                return f"{record[1]}.{record[2]}"
+        if kind == "absent" and tracefs.exists(record[1], record[2]):
+            return f"tracepoint {record[1]}:{record[2]}"
+    return ""
+
+
+def object_of(unit: Unit, note: Callable[[str], None]) -> bytes:
+    """The ELF bytes of ``unit``; ``note`` is told where they came from.  Raises what compiling raises."""
+    path = str(unit.namespace.get("__file__") or "")
+    path = os.path.abspath(path) if path else ""
+    name = f"{unit.name}-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.o"
+    if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name.startswith("."):
+        name = f"unit-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.o"
+    if not os.path.isfile(path):
+        note("compiled now: it has no file, so nothing to recognise it by in the cache")
+        return compile_now(unit)[0]
+    key = _key(path)
+    found = cache.read(name)
+    if found is not None:
+        reason, elf = _unpack(found, key)
+        if elf:
+            note("compiled object taken from the cache")
+            return elf
+        note(f"compiled anew: changed since it was cached: {reason}")
+    else:
+        note("compiled: nothing usable in the cache")
+    elf, records = compile_now(unit)
+    head = meta.dump(key + records)
+    refused = cache.write(name, _LENGTH.pack(len(head)) + head + elf)
+    if refused:
+        note(f"not cached: {refused}")
+    return elf
+
+
+def _unpack(data: bytes, key: list[tuple[str, ...]]) -> tuple[str, bytes]:
+    if len(data) < 4:
+        return "damaged", b""
+    end = 4 + _LENGTH.unpack_from(data)[0]
+    if end > len(data):
+        return "damaged", b""
+    reason = _still_right(meta.load(data[4:end]), key)
+    return reason, b"" if reason else data[end:]
+
+
+def tracepoint_source(absent: list[tuple[str, ...]]) -> Callable[[str, str], str | None]:
+    """What gives the compiler the records of tracepoints; ``absent`` collects what was asked for in vain."""
+
+    def tracepoint_format(category: str, name: str) -> str | None:
+        if not tracefs.exists(category, name):
+            absent.append(("absent", category, name))
+            return None
+        return tracefs.format(category, name)
+
+    return tracepoint_format
+
+
+def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
+    """Compile; the object, and the records of what it depends on."""
+    from osmia.compiler.stages import compile_unit
+
+    absent: list[tuple[str, ...]] = []
+    made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent))
+    records = absent
+    records += [("file", file, stamp(file)) for file in made.files]
+    records += [("const", *const) for const in made.consts]
+    return made.object, records

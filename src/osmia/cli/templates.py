@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop of a run, whatever the tool shows: events as they come, or a summary every interval.
+
+Each template is a *view* with ``begin()``, what to print first; a function
+for each ring that it reads, from span to text; and ``summary(last)``, what
+to print when an interval is over, which for event tables is nothing.
+"""
+
+from __future__ import annotations
+
+import time
+
+from osmia.events.prints import RING as PRINT_RING
+from osmia.events.ring import wait
+from osmia.lang.templates import CountTable, EventTable, Histogram
+from osmia.views.output import ClosedPipe
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from osmia.cli.session import Session
+    from osmia.events.ring import Ring
+
+#: Bytes taken from a ring at a time: small enough for the memory budget, large enough for bulk decoding.
+CHUNK = 1 << 18
+_IDLE = 60.0
+
+
+def mode_of(session: Session) -> str:
+    """``table``, ``json`` or ``csv``."""
+    if session.common.json:
+        return "json"
+    return "csv" if session.common.csv else "table"
+
+
+class View:
+    """What a run shows; this one shows nothing but prints."""
+
+    def begin(self) -> str:
+        """The first thing to print."""
+        return ""
+
+    def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
+        """``(name of the ring in the object, span to text)``."""
+        return []
+
+    def summary(self, last: bool) -> str:
+        """What to print at the end of an interval; ``last``: the run is over."""
+        return ""
+
+
+class EventsView(View):
+    """Events of one ring as rows."""
+
+    def __init__(self, session: Session, template: EventTable) -> None:
+        from osmia.cli.table import EventView
+
+        self._rows = EventView(template, mode_of(session))
+        self._ring = template.ring.live.name if template.ring.live is not None else ""  # type: ignore[attr-defined]
+        # A tool's own -T shows the time of the event; the common one the time of reading, where that is all there is.
+        common = session.common
+        own = "timestamp" in common.taken
+        self._stamp = bool(common.timestamp) and not own and mode_of(session) == "table"
+
+    def begin(self) -> str:
+        return f"{'TIME':<8} {self._rows.header}" if self._stamp else self._rows.header
+
+    def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
+        return [(self._ring, self._stamped if self._stamp else self._rows.text)]
+
+    def _stamped(self, span: bytes) -> str:
+        now = time.strftime("%H:%M:%S ")
+        return "".join([now + line for line in self._rows.text(span).splitlines(keepends=True)])
+
+
+def view_of(session: Session) -> View:
+    """The view of the unit's template."""
+    template = session.unit.template
+    if isinstance(template, EventTable):
+        return EventsView(session, template)
+    from osmia.cli import summaries
+
+    if isinstance(template, Histogram):
+        return summaries.HistogramView(session, template)
+    if isinstance(template, CountTable):
+        return summaries.CountView(session, template)
+    rings = [one for one in summaries.rings_of(session.unit) if one.live is not None]
+    if len(rings) == 1:
+        return EventsView(session, EventTable(rings[0]))
+    return summaries.EverythingView(session)
+
+
+def run(session: Session) -> None:
+    """Show until told to stop.  Raises ClosedPipe when nobody reads any more."""
+    Loop(session, view_of(session)).run()
+
+
+class Loop:
+    """Rings, interval and the end, for one session."""
+
+    def __init__(self, session: Session, view: View) -> None:
+        self._session = session
+        self._view = view
+        self._stop = session.stop
+        self._readers: list[tuple[Ring, Callable[[bytes], str]]] = [
+            (session.rings[name], text) for name, text in view.readers() if name in session.rings
+        ]
+        if PRINT_RING in session.rings:
+            self._readers.append((session.rings[PRINT_RING], self._printer()))
+        self._rings = [ring for ring, _ in self._readers]
+        self._iterators = [link for link in session.links.values() if hasattr(link, "read")]
+
+    def _printer(self) -> Callable[[bytes], str]:
+        from osmia.events.prints import Printer
+
+        lines = Printer(self._session.records).lines
+        if mode_of(self._session) == "json":
+            from osmia.views.machine import json_line
+
+            return lambda span: "".join([json_line({"print": line}) + "\n" for line in lines(span)])
+        return lambda span: "".join([line + "\n" for line in lines(span)])
+
+    def run(self) -> None:
+        """The whole run."""
+        session, stop, write = self._session, self._stop, self._session.out.write
+        write(self._view.begin())
+        common = session.common
+        interval = common.interval.value if common.interval.given else 0.0
+        count = common.count.value if common.count.given else 0
+        if self._iterators and len(self._iterators) == len(session.links) and not interval:
+            stop.asked = True  # an iterator has its whole answer at once
+        shown, following = 0, session.started + interval
+        while not stop.over():
+            if not interval:
+                self._sleep(time.monotonic() + _IDLE)
+            elif not self._sleep(following):
+                continue
+            if interval and time.monotonic() >= following:
+                following += interval
+                self._iterate()
+                write(self._view.summary(False))
+                shown += 1
+                if count and shown >= count:
+                    break
+        else:
+            self._iterate()
+            self._drain_rest()
+            write(self._view.summary(True))
+        if stop.pipe_closed:
+            raise ClosedPipe("standard output: closed by its reader")
+
+    def _iterate(self) -> None:
+        for link in self._iterators:
+            written = link.read()
+            if written:
+                self._session.out.write(written.decode("utf-8", "backslashreplace"))
+        if self._iterators:
+            self._drain_rest()
+
+    def _sleep(self, until: float) -> bool:
+        """Wait for events, and show them; whether the time ``until`` was reached."""
+        stop = self._stop
+        if not self._rings:
+            stop.sleep(until)
+            return time.monotonic() >= until
+        if wait(self._rings, max(0.0, stop.left(until - time.monotonic())), stop.fds()):
+            self._drain()
+        else:
+            stop.woken()
+        return time.monotonic() >= until
+
+    def _drain(self) -> None:
+        """A bounded helping from every ring, so that the clock and the signals are looked at under any load."""
+        write = self._session.out.write
+        for ring, text in self._readers:
+            for _ in range(16):
+                span = ring.take(CHUNK)
+                if span is None:
+                    break
+                write(text(span))
+
+    def _drain_rest(self) -> None:
+        """What was sent up to now; what comes meanwhile is after the end."""
+        for ring, text in self._readers:
+            left: Any = ring.pending()
+            while left > 0:
+                span = ring.take(min(CHUNK, left))
+                if span is None:
+                    break
+                left -= len(span)
+                self._session.out.write(text(span))

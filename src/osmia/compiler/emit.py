@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From LLVM IR text to a BPF object file, in a child process.
+
+LLVM answers an error of the program (too much stack, an operation that BPF
+lacks) with ``exit(1)`` or ``abort()``, which no ``except`` can catch, and its
+BPF passes keep state from one compilation to the next.  So every compilation
+runs in a forked child: the parent never loads the 178 MB library, and
+whatever happens to the child comes back as one :class:`BackendError`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+from osmia.errors import UserError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds after which a compilation is given up.
+TIMEOUT = 60.0
+
+_OK, _FAILED, _NO_LLVM = 0, 3, 4
+
+
+class BackendError(UserError):
+    """LLVM could not compile the program; ``stderr`` holds what it printed."""
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "", stderr: str = "") -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.stderr = stderr
+
+
+def compile_ir(ir: str) -> bytes:
+    """Compile LLVM IR text to a relocatable BPF ELF object.
+
+    Raises :class:`BackendError` when LLVM refuses the program, dies or hangs,
+    and :class:`~osmia.errors.UserError` when llvmlite is not installed.
+    """
+    return _in_child(ir, True, TIMEOUT)
+
+
+def assembly(ir: str) -> str:
+    """The BPF assembly that ``ir`` compiles to; raises as :func:`compile_ir` does."""
+    return _in_child(ir, False, TIMEOUT).decode("utf-8", "replace")
+
+
+def _in_child(ir: str, as_object: bool, timeout: float, work: Callable[[str, bool], bytes] | None = None) -> bytes:
+    """Run ``work(ir, as_object)`` in a forked child and return its bytes."""
+    from osmia.compiler import llvm
+
+    run = work or llvm.translate
+    sys.stdout.flush()
+    sys.stderr.flush()
+    noise = _scratch()
+    reader, writer = os.pipe()
+    pid = -1
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _child(run, ir, as_object, writer, noise)
+        os.close(writer)
+        writer = -1
+        data, timed_out = _read_all(reader, timeout)
+        if timed_out:
+            raise BackendError(f"the compiler did not finish in {timeout:g} seconds", fix="make the program smaller")
+        status = os.waitpid(pid, 0)[1]
+        pid = -1
+        text = os.pread(noise, 1 << 16, 0).decode("utf-8", "replace")
+    finally:
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        for fd in (reader, writer, noise):
+            if fd >= 0:
+                os.close(fd)
+    if status == 0:
+        return data
+    raise _explain(status, text)
+
+
+def _scratch() -> int:
+    """A file without a name for what LLVM prints."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("osmia-llvm", os.MFD_CLOEXEC)
+    import tempfile
+
+    with tempfile.TemporaryFile() as f:
+        return os.dup(f.fileno())
+
+
+def _child(run: Callable[[str, bool], bytes], ir: str, as_object: bool, writer: int, noise: int) -> None:
+    """The child's whole life; never returns."""
+    code = _FAILED
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(noise, 1)
+        os.dup2(noise, 2)
+        faults = sys.modules.get("faulthandler")
+        if faults is not None:
+            faults.disable()  # it would print a Python traceback when LLVM aborts
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        data = memoryview(run(ir, as_object))
+        while data:
+            data = data[os.write(writer, data) :]
+        code = _OK
+    except ImportError as e:
+        os.write(2, str(e).encode())
+        code = _NO_LLVM
+    except RuntimeError as e:  # the text is not valid IR
+        os.write(2, str(e).encode())
+    except BaseException as e:
+        os.write(2, f"{type(e).__name__}: {e}".encode())
+    finally:
+        os._exit(code)
+
+
+def _read_all(fd: int, timeout: float) -> tuple[bytes, bool]:
+    """Everything until end of file, and whether the time ran out before."""
+    parts: list[bytes] = []
+    end = time.monotonic() + timeout
+    while True:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([fd], [], [], left)[0]:
+            return b"".join(parts), True
+        part = os.read(fd, 1 << 16)
+        if not part:
+            return b"".join(parts), False
+        parts.append(part)
+
+
+# What LLVM says, what it means for the author of a kernel function, and what
+# to do.  The first entry whose pattern occurs in LLVM's output wins; {} is the
+# function that the message names.
+_KNOWN = (
+    (
+        "stack limit",
+        "{} uses more than 512 bytes of stack",
+        "keep large structures and strings in a map or in the event, not in local variables",
+    ),
+    ("unsupported signed division", "{} divides signed values, which BPF cannot", "divide unsigned values"),
+    ("A call to built-in function", "{} needs an operation that BPF lacks", "use integers of at most 64 bits"),
+    ("unsupported atomic operation", "{} changes a value of 8 or 16 bits atomically", "use one of 32 or 64 bits"),
+    ("changed binding to", "{} has the name of its section", "rename the function"),
+    ("out of memory", "the compiler ran out of memory", "make the program smaller"),
+    ("MemoryError", "the compiler ran out of memory", "make the program smaller"),
+    ("bad_alloc", "the compiler ran out of memory", "make the program smaller"),
+)
+_REPORT = "simplify the function, and please report this as a defect of osmia"
+
+
+def _explain(status: int, text: str) -> UserError:
+    """The error to raise for a child's wait ``status`` and its output ``text``."""
+    text = text.strip()
+    code = os.waitstatus_to_exitcode(status)
+    if code == _NO_LLVM:
+        return UserError(
+            "compiling needs llvmlite, which is not installed" + (f" ({text})" if text else ""),
+            fix="run: pip install 'osmia[compiler]'",
+        )
+    where, function = _place(text)
+    for pattern, what, fix in _KNOWN:
+        if pattern in text:
+            return BackendError(what.format(function or "a function"), where=where, fix=fix, stderr=text)
+    if code == -signal.SIGKILL:
+        return BackendError("the compiler was killed", fix="see whether memory ran out", stderr=text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    detail = next((line for line in lines if "error:" in line.lower()), lines[0] if lines else "no message")[:200]
+    if code < 0:
+        return BackendError(f"the compiler died of {_signal_name(-code)} ({detail})", fix=_REPORT, stderr=text)
+    return BackendError(f"the compiler rejected the program ({detail})", fix=_REPORT, stderr=text)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _place(text: str) -> tuple[str, str]:
+    """``file:line:column`` and the function that an LLVM diagnostic names; each may be empty."""
+    for line in text.splitlines():
+        if line.startswith("error: "):
+            where, _, rest = line[7:].partition(": ")
+            name = rest.partition("in function ")[2].partition(" ")[0]
+            return ("" if where.startswith("<unknown>") or ":" not in where else where), name
+    return "", ""

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events: room in the ring (or in per-CPU scratch memory where the length varies), fields, sending; and ``print``.
+
+An event of fixed size is reserved in the ring and submitted.  One that ends
+in a tail is put together in scratch memory and sent with the length that it
+has.  Where the ring is full the loss is counted and the block skipped.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from osmia.compiler import memory as mem
+from osmia.compiler import tir
+from osmia.compiler.builder import PRINTS, SCRATCH
+from osmia.compiler.core import Fn
+from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail, TText, Val, const
+from osmia.lang.maps import Ring
+from osmia.lang.types import Field
+from osmia.obj import consts
+
+RESERVE, SUBMIT, DISCARD, OUTPUT = (
+    consts.BPF_FUNC_ringbuf_reserve, consts.BPF_FUNC_ringbuf_submit,
+    consts.BPF_FUNC_ringbuf_discard, consts.BPF_FUNC_ringbuf_output,
+)
+# The send state of an event: bytes of the tail used, strings in it, whether some were cut, whether to discard.
+STATE = tir.Struct(
+    "send_state",
+    tuple(tir.Member(name, tir.U64, 8 * at) for at, name in enumerate(("used", "count", "cut", "discard"))), 32, 8,
+)
+USED, COUNT, CUT, DROP = 0, 8, 16, 24
+CUT_BIT = 31
+
+
+def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> None:
+    """``with ring.reserve() as name: body()``."""
+    layout = ring.event.layout()
+    state = fn.slot(("state", fn.mod.map(ring)), STATE)
+    fn.emit(tir.Zero(fn.loc, state, 32))
+    if layout.tail is None:
+        flags = [fn.num(layout.size), fn.num(0)]
+        base = fn.helper(RESERVE, fn.global_(fn.mod.map(ring)), *flags, result=tir.Ptr("mem"))
+    else:
+        base = _scratch(fn, ring)
+    block: list[tir.Stmt] = []
+    with fn.into(block):
+        _clear(fn, node, ring, base, name)
+        event = Val(TEvent(ring), [base, state])
+        body(event, lambda: send(fn, ring, base, state))
+    skipped: list[tir.Stmt] = []
+    if layout.tail is None:
+        with fn.into(skipped):
+            fn.lost("ring", ring.name)
+    fn.if_(fn.not_null(base), block, skipped)
+
+
+def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
+    """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
+    layout = ring.event.layout()
+    tail = layout.tail
+    assert tail is not None
+    each = tail.type.each if mem.is_strings(tail.type) else 0
+    index = fn.mod.scratch((fn.root, fn.mod.map(ring)), layout.fixed + tail.size + each)
+    place = fn.slot(("key", "u32"), tir.U32)
+    fn.store(place, fn.num(index), tir.U32)
+    return fn.helper(consts.BPF_FUNC_map_lookup_elem, fn.global_(SCRATCH), place, result=tir.Ptr("mem"))
+
+
+def _clear(fn: Fn, node: ast.With, ring: Ring, base: tir.Expr, name: str) -> None:
+    """Zero what the block may leave out: padding, and fields that it does not assign first thing."""
+    layout = ring.event.layout()
+    assigned = _straight(node.body, name)
+    at = 0
+    for field in layout:
+        if field is layout.tail:
+            break
+        _zero(fn, base, at, field.offset)
+        at = field.offset + (field.size if field.name in assigned else 0)
+    _zero(fn, base, at, layout.fixed if layout.tail is not None else layout.size)
+
+
+def _zero(fn: Fn, base: tir.Expr, start: int, end: int) -> None:
+    while start < end:  # in pieces that keep their natural alignment
+        size = next(s for s in (8, 4, 2, 1) if start % s == 0 and start + s <= end)
+        whole = (end - start) // 8 * 8 if size == 8 else size
+        if whole > 8:
+            fn.emit(tir.Zero(fn.loc, fn.offset(base, start), whole))
+        else:
+            fn.store(fn.offset(base, start), fn.num(0), {8: tir.U64, 4: tir.U32, 2: tir.U16, 1: tir.U8}[size])
+        start += whole
+
+
+def _straight(body: list[ast.stmt], name: str) -> set[str]:
+    """Fields of ``name`` that the block assigns whatever happens: before anything that could branch or leave."""
+    out: set[str] = set()
+    for stmt in body:
+        if not isinstance(stmt, ast.Assign):
+            break
+        for target in stmt.targets:
+            for one in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(one, ast.Attribute) and isinstance(one.value, ast.Name) and one.value.id == name:
+                    out.add(one.attr)
+    return out
+
+
+def send(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr) -> None:
+    """Submit the event (or drop it, where ``e.discard()`` was called)."""
+    layout = ring.event.layout()
+    flags = fn.keep(tir.Load(tir.U64, fn.loc, fn.global_(fn.mod.ring_flags()), tir.U64, True))
+    drop = fn.cmp("ne", fn.load(fn.offset(state, DROP), tir.U64), fn.num(0, False))
+    yes: list[tir.Stmt] = []
+    no: list[tir.Stmt] = []
+    if layout.tail is None:
+        with fn.into(yes):
+            fn.do(DISCARD, base, fn.num(1))
+        with fn.into(no):
+            fn.do(SUBMIT, base, flags)
+        fn.if_(drop, yes, no)
+        return
+    with fn.into(no):
+        _output(fn, ring, base, state, flags)
+    fn.if_(fn.not_(drop), no)
+
+
+def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr, flags: tir.Expr) -> None:
+    layout = ring.event.layout()
+    tail = layout.tail
+    assert tail is not None
+    used = fn.load(fn.offset(state, USED), tir.U64)
+    if mem.is_strings(tail.type):
+        count = fn.load(fn.offset(state, COUNT), tir.U64)
+        cut = fn.bin("shl", fn.load(fn.offset(state, CUT), tir.U64), fn.num(CUT_BIT), False)
+        fn.store(fn.offset(base, tail.offset - 4), fn.bin("or", count, cut, False), tir.U32)
+        limit = tail.size
+    else:
+        none: list[tir.Stmt] = [tir.Store(fn.loc, fn.offset(base, tail.offset), fn.num(0), tir.U8)]
+        fn.if_(fn.cmp("eq", used, fn.num(0, False)), none)
+        limit = tail.size
+    length = fn.local(tir.U64, "length")
+    fn.set(length, tir.Barrier(tir.U64, fn.loc, used))
+    fn.if_(fn.cmp("ugt", fn.get(length), fn.num(limit, False)), [tir.Set(fn.loc, length, fn.num(limit, False))])
+    if not mem.is_strings(tail.type):
+        fn.if_(fn.cmp("eq", fn.get(length), fn.num(0, False)), [tir.Set(fn.loc, length, fn.num(1, False))])
+    total = fn.bin("add", fn.get(length), fn.num(layout.fixed), False)
+    code = fn.helper(OUTPUT, fn.global_(fn.mod.map(ring)), base, total, flags)
+    failed: list[tir.Stmt] = []
+    with fn.into(failed):
+        fn.lost("ring", ring.name)
+    fn.if_(fn.cmp("ne", code, fn.num(0)), failed)
+
+
+def assign_field(fn: Fn, node: ast.Attribute, event: Val, value: Val) -> None:
+    """``e.field = value``."""
+    field = mem.own_field(fn, node, event)
+    if isinstance(event.ft, TEvent) and field is event.ft.ring.event.layout().tail:
+        _assign_tail(fn, node, event, field, value)
+        return
+    place = fn.offset(event.exprs[0], field.offset)
+    mem.write(fn, node, place, field.type, value, fresh=isinstance(event.ft, TEvent))
+
+
+def _assign_tail(fn: Fn, node: ast.AST, event: Val, field: Field, value: Val) -> None:
+    if mem.is_strings(field.type):
+        fn.fail(node, f"{field.name} is a list of strings", f"write e.{field.name}.add(text)")
+    text = mem.as_text(fn, value, node)
+    place = fn.offset(event.exprs[0], field.offset)
+    if isinstance(text.ft, TText) and text.ft.source != "comm":
+        n = mem.read_text(fn, place, field.size, text)
+        fn.store(fn.offset(event.exprs[1], USED), _at_least_zero(fn, n), tir.U64)
+        return
+    size = text.ft.n if isinstance(text.ft, TStr) else 16 if isinstance(text.ft, TText) else len(str(text.const)) + 1
+    mem.write_str(fn, node, place, field.size, text, fresh=True)
+    fn.store(fn.offset(event.exprs[1], USED), fn.num(min(size, field.size)), tir.U64)
+
+
+def _at_least_zero(fn: Fn, n: tir.Expr) -> tir.Expr:
+    n = fn.keep(n)
+    return tir.Cond(tir.S64, fn.loc, fn.cmp("slt", n, fn.num(0)), fn.num(0), n)
+
+
+def add_string(fn: Fn, node: ast.Call, tail: Val, args: list[Val]) -> None:
+    """``e.args.add(text[, limit])``: append, cut what does not fit and mark it."""
+    assert isinstance(tail.ft, TTail)
+    field = tail.ft.event.ring.event.layout().tail
+    if not mem.is_strings(field.type):
+        fn.fail(node, f"{field.name} is one string", f"write e.{field.name} = text")
+    each = fn.constant_int(args[1], node.args[1], "the limit") if len(args) > 1 else field.type.each
+    if not 1 <= each <= field.type.each:
+        fn.fail(node, f"the limit must be from 1 to {field.type.each}")
+    text = mem.as_text(fn, args[0], node.args[0])
+    base, state = tail.exprs
+    used = fn.local(tir.U64, "used")
+    fn.set(used, tir.Barrier(tir.U64, fn.loc, fn.load(fn.offset(state, USED), tir.U64)))
+    fits: list[tir.Stmt] = []
+    with fn.into(fits):
+        place = fn.keep(fn.offset(base, field.offset, fn.get(used)))
+        n = _copy_string(fn, node, place, each, text)
+        _advance(fn, state, fn.get(used), n, each, field)
+    cut: list[tir.Stmt] = [tir.Store(fn.loc, fn.offset(state, CUT), fn.num(1), tir.U64)]
+    fn.if_(fn.cmp("ult", fn.get(used), fn.num(field.size, False)), fits, cut)
+
+
+def _copy_string(fn: Fn, node: ast.Call, place: tir.Expr, each: int, text: Val) -> tir.Expr:
+    """Copy one string of at most ``each`` bytes; its length with NUL."""
+    if isinstance(text.ft, TText) and text.ft.source != "comm":
+        return fn.keep(_at_least_zero(fn, mem.read_text(fn, place, each, text)))
+    inside = mem.in_memory(fn, text, node)
+    assert isinstance(inside.ft, TStr)
+    read = mem.READ_STR["kernel"]
+    source = tir.Convert(tir.U64, fn.loc, inside.exprs[0], tir.U64)
+    return fn.keep(_at_least_zero(fn, fn.helper(read, place, fn.num(min(each, inside.ft.n)), source)))
+
+
+def _advance(fn: Fn, state: tir.Expr, used: tir.Expr, n: tir.Expr, each: int, field: Field) -> None:
+    """Account for a string of ``n`` bytes at ``used``; an unreadable one counts as an empty string."""
+    end = fn.local(tir.U64, "end")
+    length = tir.Cond(tir.S64, fn.loc, fn.cmp("eq", n, fn.num(0)), fn.num(1), n)
+    fn.set(end, fn.bin("add", used, length, False))
+    past: list[tir.Stmt] = [
+        tir.Set(fn.loc, end, fn.num(field.size, False)),
+        tir.Store(fn.loc, fn.offset(state, CUT), fn.num(1), tir.U64),
+    ]
+    fn.if_(fn.cmp("ugt", fn.get(end), fn.num(field.size, False)), past)
+    full: list[tir.Stmt] = [tir.Store(fn.loc, fn.offset(state, CUT), fn.num(1), tir.U64)]
+    fn.if_(fn.cmp("eq", n, fn.num(each)), full)
+    fn.store(fn.offset(state, USED), fn.get(end), tir.U64)
+    count = fn.load(fn.offset(state, COUNT), tir.U64)
+    fn.store(fn.offset(state, COUNT), fn.bin("add", count, fn.num(1), False), tir.U64)
+
+
+def discard(fn: Fn, event: Val) -> None:
+    """``e.discard()``: this event is not sent after all."""
+    fn.store(fn.offset(event.exprs[1], DROP), fn.num(1), tir.U64)
+
+
+# --------------------------------------------------------------------------
+# print(f"…")
+
+
+def print_call(fn: Fn, node: ast.Call) -> Val:
+    """``print(f"…", …)``: the values go to the user side, which formats them."""
+    from osmia.compiler.exprs import expr
+
+    if node.keywords:
+        fn.fail(node.keywords[0].value, "print() takes no keyword arguments in kernel code")
+    form, parts = "", []
+    for at, arg in enumerate(node.args):
+        form += " " if at else ""
+        for piece in arg.values if isinstance(arg, ast.JoinedStr) else [arg]:
+            if isinstance(piece, ast.Constant) and isinstance(piece.value, str):
+                form += piece.value.replace("{", "{{").replace("}", "}}")
+                continue
+            shown, spec = (piece, "") if not isinstance(piece, ast.FormattedValue) else _formatted(fn, piece)
+            value = expr(fn, shown)
+            if isinstance(value.ft, TConst):
+                form += format(value.const, spec).replace("{", "{{").replace("}", "}}")
+                continue
+            form += "{:" + spec + "}" if spec else "{}"
+            parts.append((_printable(fn, shown, value), shown))
+    _send_print(fn, node, form, parts)
+    return const(None)
+
+
+def _formatted(fn: Fn, piece: ast.FormattedValue) -> tuple[ast.expr, str]:
+    if piece.conversion != -1:
+        fn.fail(piece, "!r, !s and !a do not exist in kernel code")
+    spec = ""
+    if isinstance(piece.format_spec, ast.JoinedStr):
+        for part in piece.format_spec.values:
+            if not isinstance(part, ast.Constant):
+                fn.fail(piece, "a format that is computed cannot be used in kernel code")
+            spec += str(part.value)
+    return piece.value, spec
+
+
+def _printable(fn: Fn, node: ast.expr, value: Val) -> Val:
+    """A number, or text in memory."""
+    from osmia.compiler.exprs import _texty
+
+    if isinstance(value.ft, (TInt, TBool)):
+        return Val(value.ft, [fn.keep(value.exprs[0])])
+    if _texty(value):
+        return mem.in_memory(fn, value, node, key="print")
+    if isinstance(value.ft, TPtr):
+        return Val(TInt(False), [fn.as_int(value, node)[0]])
+    return Val(TInt(True), [fn.as_int(value, node)[0]])
+
+
+def _send_print(fn: Fn, node: ast.Call, form: str, parts: list[tuple[Val, ast.expr]]) -> None:
+    codes, size = "", 8
+    for value, _ in parts:
+        if isinstance(value.ft, TStr):
+            codes += f"s{value.ft.n}"
+            size += (value.ft.n + 7) // 8 * 8
+        else:
+            codes += "b" if isinstance(value.ft, TBool) else "i" if value.ft == TInt(True) else "u"
+            size += 8
+    number = fn.mod.print_id((fn.file.name, node.lineno, node.col_offset), form, codes)
+    base = fn.helper(RESERVE, fn.global_(PRINTS), fn.num(size), fn.num(0), result=tir.Ptr("mem"))
+    block: list[tir.Stmt] = []
+    with fn.into(block):
+        fn.store(base, fn.num(number), tir.U64)
+        at = 8
+        for value, where in parts:
+            place = fn.offset(base, at)
+            if isinstance(value.ft, TStr):
+                mem.write_str(fn, where, place, value.ft.n, value, fresh=True)
+                at += (value.ft.n + 7) // 8 * 8
+            else:
+                fn.store(place, fn.as_int(value, where)[0], tir.U64)
+                at += 8
+        flags = tir.Load(tir.U64, fn.loc, fn.global_(fn.mod.ring_flags()), tir.U64, True)
+        fn.do(SUBMIT, base, flags)
+    lost: list[tir.Stmt] = []
+    with fn.into(lost):
+        fn.lost("ring", "print")
+    fn.if_(fn.not_null(base), block, lost)
+

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Helper functions in Python called from kernel code: one function of the module per combination of argument types.
+
+Arguments that are known when compiling (maps, texts, constants) become part
+of the combination; the others are parameters.  Small results come back in a
+register, larger ones through memory of the caller's.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from types import FunctionType
+from typing import Any
+
+from osmia.compiler import tir
+from osmia.compiler.core import Fn, Var
+from osmia.compiler.exprs import expr
+from osmia.compiler.values import FT, NONE, Val, components, settled
+from osmia.lang.builtins import is_subprogram
+
+MAX_DEPTH = 16
+MAX_PASSES = 8
+MAX_SUBPROGRAM_ARGS = 5
+
+
+class Specialised:
+    """A compiled helper: ``func``, the type of its result, and the type of the memory for it, if any."""
+
+    def __init__(self, func: tir.Func, result: FT, out: tir.Struct | None) -> None:
+        self.func = func
+        self.result = result
+        self.out = out
+
+
+def call_function(fn: Fn, node: ast.Call, function: FunctionType) -> Val:
+    """Call ``function`` with the arguments of ``node``."""
+    if len(fn.chain) >= MAX_DEPTH or any(function.__code__ is c for c in fn.stack):
+        fn.fail(node, f"{function.__name__}() calls itself, and the kernel has no stack for that", "write a loop")
+    values = _bind_arguments(fn, node, function)
+    types = tuple(settled(v.ft) for v in values.values())
+    done = specialise(fn, node, function, dict(zip(values, types, strict=True)))
+    fn.at(node)
+    args = []
+    for value in values.values():
+        args.extend(_argument(fn, value))
+    if done.out is not None:
+        place = fn.slot(("result", done.func.name), done.out)
+        args.append(place)
+    made = tir.Call(done.func.ret, fn.loc, done.func, args)
+    if done.out is not None:
+        fn.emit(tir.Eval(fn.loc, made))
+        parts = [fn.load(fn.offset(place, m.offset), m.type) for m in done.out.members]
+        return Val(done.result, parts)
+    if isinstance(done.func.ret, tir.Void):
+        fn.emit(tir.Eval(fn.loc, made))
+        return Val(done.result, [])
+    return Val(done.result, [fn.keep(made)])
+
+
+def _argument(fn: Fn, value: Val) -> list[tir.Expr]:
+    from osmia.compiler.memory import in_memory
+    from osmia.compiler.values import TText
+
+    if isinstance(value.ft, TText):
+        return in_memory(fn, value, ast.Pass()).exprs
+    return [fn.keep(e) for e in value.exprs]
+
+
+def _bind_arguments(fn: Fn, node: ast.Call, function: FunctionType) -> dict[str, Val]:
+    """Parameters by name, as Python would bind them."""
+    for word in node.keywords:
+        if word.arg is None:
+            fn.fail(word.value, "unpacking with ** is not possible in kernel code")
+    given = [expr(fn, a) for a in node.args if not isinstance(a, ast.Starred)]
+    if len(given) != len(node.args):
+        fn.fail(node, "unpacking with * is not possible in kernel code")
+    signature = inspect.signature(function)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            fn.fail(node, f"{function.__name__}() takes a variable number of arguments", "name each of them")
+    try:
+        bound = signature.bind(*given, **{w.arg or "": expr(fn, w.value) for w in node.keywords})
+    except TypeError as err:
+        fn.fail(node, f"{function.__name__}(): {err}")
+    out: dict[str, Val] = {}
+    for name, parameter in signature.parameters.items():
+        if name in bound.arguments:
+            out[name] = bound.arguments[name]
+        else:
+            from osmia.compiler.exprs import reified
+
+            out[name] = reified(fn, node, parameter.default)
+    return out
+
+
+def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, FT]) -> Specialised:
+    """The compiled form of ``function`` for these argument types."""
+    key = (fn.root, function, tuple(types.values()))
+    known = fn.mod.functions.get(key)
+    if known is not None:
+        assert isinstance(known, Specialised)
+        return known
+    inline = not is_subprogram(function)
+    source = fn.mod.sources.of(function)
+    chain = (*fn.chain, (fn.file.name, getattr(node, "lineno", 0), fn.source.node.name))
+    name = fn.mod.unique(f"{function.__name__}__")
+    result: FT | None = None
+    var_types: dict[str, FT] = {}
+    for _ in range(MAX_PASSES):
+        made, inner = _one_pass(fn, source, name, chain, types, inline, result, var_types)
+        if not inner.changed and inner.ret == result:
+            break
+        result, var_types = inner.ret, inner.types
+    else:
+        fn.fail(node, f"the types of {function.__name__}() do not settle", "give its variables one type each")
+    final = result if result is not None else NONE
+    done = Specialised(made, final, _out_struct(name, final))
+    if not inline and len(made.params) > MAX_SUBPROGRAM_ARGS:
+        fn.fail(node, f"{function.__name__}() needs {len(made.params)} registers for its arguments, and BPF has 5",
+                "leave @subprogram out, or pass less")
+    fn.mod.functions[key] = done
+    fn.mod.module.funcs.append(made)
+    return done
+
+
+def _out_struct(name: str, ft: FT) -> tir.Struct | None:
+    parts = components(ft)
+    if len(parts) < 2 and not any(isinstance(p, (tir.Array, tir.Struct)) for p in parts):
+        return None
+    members, at = [], 0
+    for number, part in enumerate(parts):
+        members.append(tir.Member(f"r{number}", part, at))
+        at += (part.size + 7) // 8 * 8
+    return tir.Struct(f"result_{name}", tuple(members), at, 8)
+
+
+def _one_pass(
+    fn: Fn, source: Any, name: str, chain: Any, types: dict[str, FT], inline: bool, result: FT | None,
+    var_types: dict[str, FT],
+) -> tuple[tir.Func, Fn]:
+    from osmia.compiler.stmts import function_body
+    from osmia.compiler.values import TStr
+
+    func = tir.Func(name, "", [], tir.VOID, source.file.name, source.node.lineno, inline=inline)
+    inner = Fn(fn.mod, source, func, chain)
+    inner.root = fn.root
+    inner.stack = (*fn.stack, source.function.__code__)
+    inner.types = dict(var_types)
+    inner.ret_known = result
+    for word, ft in types.items():
+        kinds = components(ft)
+        if isinstance(ft, TStr):
+            kinds = [tir.Ptr("mem")]
+        params = [tir.Local(f"{word}.{at}" if len(kinds) > 1 else word, kind) for at, kind in enumerate(kinds)]
+        func.params.extend(params)
+        inner.params[word] = Var(ft, params)
+    final = result if result is not None else NONE
+    out = _out_struct(name, final)
+    if out is not None:
+        inner.out = tir.Local("result", tir.Ptr("mem"))
+        func.params.append(inner.out)
+        inner.out_struct = out
+    else:
+        parts = components(final)
+        func.ret = parts[0] if parts else tir.VOID  # type: ignore[assignment]
+    function_body(inner)
+    return func, inner

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls into LLVM, made in the child process of :mod:`osmia.compiler.emit` only.
+
+Importing ``llvmlite.binding`` takes about 35 ms, of which loading the library
+is 5: the rest is Python modules that are not needed to compile one text.  So
+for the llvmlite versions whose functions were checked against this file, the
+library is called directly; for any other, through the package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ctypes
+    from typing import Any
+
+TRIPLE = "bpfel"
+#: The instruction set: what kernel 5.10 has.
+CPU = "v3"
+#: Optimisation of the IR and of code generation.  Below 2 the latter leaves
+#: out the pass that folds CO-RE offsets into the loads, and the verifier then
+#: sees loads from unknown addresses.
+LEVEL = 2
+
+#: Versions of llvmlite whose C functions have the signatures used below.
+CHECKED = ("0.50.",)
+
+
+def translate(ir: str, as_object: bool) -> bytes:
+    """Parse ``ir``, optimise it, and return the object file's or the assembly's bytes.
+
+    Raises ImportError without llvmlite and RuntimeError for text that is no
+    valid IR; other errors end the process (see :mod:`osmia.compiler.emit`).
+    """
+    library = _library()
+    if library is not None:
+        return _directly(library, ir.encode(), as_object)
+    return _by_package(ir, as_object)
+
+
+def _by_package(ir: str, as_object: bool) -> bytes:
+    """Through llvmlite's own interface."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(ir)
+    module.verify()
+    machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, opt=LEVEL)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    if as_object:
+        return bytes(machine.emit_object(module))
+    return str(machine.emit_assembly(module)).encode()
+
+
+def _library() -> str | None:
+    """The path of the library when its version is a checked one and nobody has loaded it yet.
+
+    ``OSMIA_LLVM=package`` in the environment forbids the direct way.
+    """
+    if "llvmlite" in sys.modules or os.environ.get("OSMIA_LLVM") == "package":
+        return None
+    for folder in sys.path:
+        base = os.path.join(folder or ".", "llvmlite")
+        try:
+            with open(os.path.join(base, "_version.py"), encoding="utf-8") as f:
+                text = f.read()
+        except OSError:
+            if os.path.isdir(base):
+                return None  # some other layout: the package knows
+            continue
+        version = text.partition("version_version = '")[2].partition("'")[0]
+        path = os.path.join(base, "binding", "libllvmlite.so")
+        return path if version.startswith(CHECKED) and os.path.exists(path) else None
+    return None
+
+
+class _Library:
+    """The functions of ``libllvmlite.so`` that one compilation needs."""
+
+    def __init__(self, path: str) -> None:
+        import ctypes
+
+        self.ctypes = ctypes
+        self.handle = ctypes.CDLL(path)
+
+    def call(self, name: str, result: Any, *args: Any) -> Any:
+        """Call ``LLVMPY_<name>``; pointers go in as ``c_void_p``."""
+        function = getattr(self.handle, f"LLVMPY_{name}")
+        function.argtypes = [type(a) for a in args]
+        function.restype = result
+        return function(*args)
+
+    def pointer(self, name: str, *args: Any) -> ctypes.c_void_p:
+        """Call a function that makes something; the thing."""
+        made = self.call(name, self.ctypes.c_void_p, *args)
+        if not made:
+            raise RuntimeError(f"LLVMPY_{name} made nothing")
+        return self.ctypes.c_void_p(made)
+
+
+def _directly(path: str, ir: bytes, as_object: bool) -> bytes:
+    """The same as :func:`_by_package`, on the library itself; signatures as in llvmlite/binding/*.py."""
+    lib = _Library(path)
+    ct = lib.ctypes
+    message = ct.c_char_p()
+    where = ct.pointer(message)  # an output string; leaked, the process is about to end
+
+    for name in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters"):
+        lib.call(f"InitializeAll{name}", None)
+    context = lib.pointer("GetGlobalContext")
+    module = ct.c_void_p(lib.call("ParseAssembly", ct.c_void_p, context, ct.c_char_p(ir), where))
+    if message.value or not module:
+        raise RuntimeError(f"LLVM IR parsing error\n{(message.value or b'').decode('utf-8', 'replace')}")
+    if lib.call("VerifyModule", ct.c_bool, module, where):
+        raise RuntimeError((message.value or b"").decode("utf-8", "replace"))
+    triple = ct.c_char_p(TRIPLE.encode())
+    target = lib.pointer("GetTargetFromTriple", triple, where)
+    empty, number = ct.c_char_p(b""), ct.c_int
+    machine = lib.pointer(
+        "CreateTargetMachine", target, triple, ct.c_char_p(CPU.encode()), empty, number(LEVEL),
+        ct.c_char_p(b"default"), ct.c_char_p(b"jitdefault"), number(0), number(0), empty,
+    )  # fmt: skip
+    builder = lib.pointer("CreatePassBuilder", machine, lib.pointer("CreatePipelineTuningOptions"))
+    passes = lib.pointer("buildPerModuleDefaultPipeline", builder, number(LEVEL))
+    lib.call("RunNewModulePassManager", None, passes, module, builder)
+    buffer = lib.call("TargetMachineEmitToMemory", ct.c_void_p, machine, module, number(as_object), where)
+    if not buffer:
+        raise RuntimeError((message.value or b"").decode("utf-8", "replace"))
+    start = lib.call("GetBufferStart", ct.c_void_p, ct.c_void_p(buffer))
+    size = lib.call("GetBufferSize", ct.c_size_t, ct.c_void_p(buffer))
+    return bytes(ct.string_at(start, size))

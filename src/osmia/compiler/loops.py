@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which loops become calls of ``bpf_loop``, and what their bodies share with the function around them.
+
+The verifier walks a plain loop round by round, within a budget of a million
+instructions.  ``bpf_loop`` (kernel 5.17, commit e6f2dd0f8067) calls a function
+for every round and the verifier walks that once.  So a loop whose rounds times
+body is large becomes such a call; whether the kernel has it is a CO-RE
+constant, so that one object serves both, and the fall-back is a plain loop
+around the same function.
+
+The body then is a function of its own: every local that it names lives in a
+**frame**, a block of the outer function's stack whose address is passed along.
+"""
+
+from __future__ import annotations
+
+from osmia.compiler import tir, walk
+
+#: Rounds times nodes above which a loop becomes a call of ``bpf_loop``: a
+#: node is about one instruction, and several such loops must fit the verifier's million.
+LIMIT = 30_000
+#: The most rounds of one call (BPF_MAX_LOOPS).
+MAX_ROUNDS = 1 << 23
+#: Instructions that a ``bpf_loop`` call itself costs the verifier, roughly.
+_CALL_COST = 40
+
+LOOP_HELPER = 181
+LOOP_ENUM = tir.KEnum("bpf_func_id", 4, False)
+LOOP_ENUMERATOR = "BPF_FUNC_loop"
+
+
+class Frame:
+    """The layout of a function's frame: byte offsets of its locals and of the loops' own slots."""
+
+    def __init__(self) -> None:
+        self.locals: dict[tir.Local, int] = {}
+        self.starts: dict[int, int] = {}
+        self.bases: dict[int, int] = {}
+        self.returned = -1  # 1 once a body has run `return`
+        self.value = -1  # and what it returned
+        self.size = 0
+
+    def add(self, size: int) -> int:
+        """Room for ``size`` bytes, 8-byte aligned; its offset."""
+        offset = self.size
+        self.size += (size + 7) & ~7
+        return offset
+
+
+class Plan:
+    """What :func:`plan` found out of a function: the identities of its big loops, and their frame."""
+
+    def __init__(self) -> None:
+        self.big: set[int] = set()
+        self.frame = Frame()
+
+
+Loop = (tir.For, tir.While)
+
+
+class Planner:
+    """Plans the functions of one module; sizes of callees are remembered."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._sizes: dict[tir.Func, int] = {}
+        self._plans: dict[tir.Func, Plan] = {}
+
+    def plan(self, func: tir.Func) -> Plan:
+        """The plan of ``func``."""
+        plan = self._plans.get(func)
+        if plan is None:
+            plan = self._plans[func] = Plan()
+            self._sizes[func] = 0  # a cycle counts as nothing
+            self._sizes[func] = self._size_of(func.body, plan)
+            if plan.big:
+                _lay_out(func, plan)
+        return plan
+
+    @property
+    def uses_bpf_loop(self) -> bool:
+        return any(p.big for p in self._plans.values())
+
+    def _size_of(self, nodes: list[tir.Stmt] | list[walk.Node], plan: Plan) -> int:
+        """How many instructions the verifier walks for ``nodes``, roughly."""
+        return sum(self._size(node, plan) for node in nodes)
+
+    def _size(self, node: walk.Node, plan: Plan) -> int:
+        inner = 1 + self._size_of(list(walk.children(node)), plan)
+        if isinstance(node, tir.Call):
+            self.plan(node.func)
+            return inner + self._sizes[node.func]
+        if isinstance(node, (tir.Copy, tir.Zero)):
+            return inner + node.size // 4
+        if not isinstance(node, Loop) or node.bound is None:
+            return inner
+        if inner * node.bound <= self._limit:
+            return inner * node.bound
+        plan.big.add(id(node))
+        return inner + _CALL_COST
+
+
+def _lay_out(func: tir.Func, plan: Plan) -> None:
+    """Give every local that a big loop names a place in the frame."""
+    frame = plan.frame
+    returns = False
+    for node in walk.walk(func.body):
+        if not isinstance(node, Loop) or id(node) not in plan.big:
+            continue
+        shared: list[walk.Node] = list(node.body)
+        if isinstance(node, tir.For):
+            if not isinstance(node.start, tir.Const):
+                frame.starts[id(node)] = frame.add(8)
+            _add_local(frame, node.var)
+        else:
+            shared.append(node.test)
+        if (node.bound or 0) > MAX_ROUNDS:
+            frame.bases[id(node)] = frame.add(8)
+        for local in walk.locals_of(shared):
+            _add_local(frame, local)
+        returns = returns or any(isinstance(n, tir.Return) for n in walk.walk(shared))
+    # A body that is left for good says so here, and the loops around it stop.
+    if returns:
+        frame.returned = frame.add(8)
+        frame.value = frame.add(8)
+
+
+def _add_local(frame: Frame, local: tir.Local) -> None:
+    if local not in frame.locals:
+        frame.locals[local] = frame.add(local.type.size)
+
+
+def can_break(body: list[tir.Stmt]) -> bool:
+    """Whether ``body`` holds a ``break`` or ``return`` that ends the loop it belongs to."""
+    for stmt in body:
+        if isinstance(stmt, (tir.Break, tir.Return)):
+            return True
+        if isinstance(stmt, tir.If) and (can_break(stmt.then) or can_break(stmt.orelse)):
+            return True
+        if isinstance(stmt, Loop) and any(isinstance(n, tir.Return) for n in walk.walk(stmt.body)):
+            return True
+    return False

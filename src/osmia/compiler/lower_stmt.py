@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statements to LLVM IR, loops included (which of them call ``bpf_loop`` says :mod:`osmia.compiler.loops`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from osmia.compiler import tir
+from osmia.compiler.body import Body
+from osmia.compiler.lower_expr import abi_type, as_bool, as_int, coerce, store
+from osmia.compiler.lower_loop import give_back, leave_callback, lower_for, lower_while
+from osmia.errors import InternalError
+
+#: Words up to which a copy or a clearing is written out; a loop above.
+UNROLL = 32
+
+
+def lower_stmts(b: Body, stmts: list[tir.Stmt]) -> None:
+    """Write ``stmts`` one after the other."""
+    for s in stmts:
+        b.reopen()
+        handler = _HANDLERS.get(type(s))
+        if handler is None:
+            raise InternalError(f"the back end knows no statement {type(s).__name__}")
+        b.at(s.loc)
+        handler(b, s)
+
+
+def _set(b: Body, s: tir.Set) -> None:
+    value = b.value(s.value)
+    b.at(s.loc)
+    store(b, b.slots[s.local], coerce(b, value, s.value.type, s.local.type), s.local.type)
+
+
+def _store(b: Body, s: tir.Store) -> None:
+    address = b.value(s.addr)
+    value = b.value(s.value)
+    b.at(s.loc)
+    store(b, address, coerce(b, value, s.value.type, s.mem), s.mem)
+
+
+def _copy(b: Body, s: tir.Copy) -> None:
+    dst, src = b.value(s.dst), b.value(s.src)
+    b.at(s.loc)
+
+    def word(offset: int | str, size: int) -> None:
+        value = b.let(f"load i{size * 8}, ptr {b.gep(src, offset)}, align {min(size, s.align)}")
+        b.do(f"store i{size * 8} {value}, ptr {b.gep(dst, offset)}, align {min(size, s.align)}")
+
+    _by_words(b, s.size, s.align, word)
+
+
+def _zero(b: Body, s: tir.Zero) -> None:
+    dst = b.value(s.dst)
+    b.at(s.loc)
+    zero(b, dst, s.size, s.align)
+
+
+def zero(b: Body, address: str, size: int, align: int) -> None:
+    """Clear ``size`` bytes at ``address``."""
+
+    def word(offset: int | str, width: int) -> None:
+        b.do(f"store i{width * 8} 0, ptr {b.gep(address, offset)}, align {width}")
+
+    _by_words(b, size, align, word)
+
+
+def _by_words(b: Body, size: int, align: int, word: Callable[[int | str, int], None]) -> None:
+    """Call ``word(offset, width)`` for each word of ``size`` bytes, as wide as ``align`` allows.
+
+    LLVM's own memcpy and memset are not used: with small alignments they
+    overflow the stack with spills, and BPF has no library to call for the rest.
+    """
+    width = 8
+    while align % width:
+        width //= 2
+    done = 0
+    if size // width > UNROLL:
+        # Four words a round, so that the verifier walks less.
+        step = width * 4
+        done = size // step * step
+        counter = b.slot("i64")
+        b.do(f"store i64 0, ptr {counter}, align 8")
+        loop, end = b.new_label("words"), b.new_label("end")
+        b.start(loop)
+        at = b.let(f"load i64, ptr {counter}, align 8")
+        for i in range(4):
+            word(b.let(f"add i64 {at}, {i * width}"), width)
+        following = b.let(f"add i64 {at}, {step}")
+        b.do(f"store i64 {following}, ptr {counter}, align 8")
+        b.branch(b.let(f"icmp ult i64 {following}, {done}"), loop, end)
+        b.start(end)
+    while done < size:
+        while width > size - done:
+            width //= 2
+        word(done, width)
+        done += width
+
+
+def _eval(b: Body, s: tir.Eval) -> None:
+    b.value(s.value)
+
+
+def _if(b: Body, s: tir.If) -> None:
+    test = as_bool(b, s.test)
+    b.at(s.loc)
+    then, other, end = b.new_label("then"), b.new_label("else"), b.new_label("end")
+    b.branch(test, then, other if s.orelse else end)
+    b.start(then)
+    b.run(s.then)
+    b.jump(end)
+    if s.orelse:
+        b.start(other)
+        b.run(s.orelse)
+    b.start(end)
+
+
+def _break(b: Body, s: tir.Break) -> None:
+    if not b.loops:
+        raise InternalError("break outside a loop")
+    b.jump(b.loops[-1][0])
+
+
+def _continue(b: Body, s: tir.Continue) -> None:
+    if not b.loops:
+        raise InternalError("continue outside a loop")
+    b.jump(b.loops[-1][1])
+
+
+def _return(b: Body, s: tir.Return) -> None:
+    ret = b.func.ret
+    if s.value is None:
+        value = ""
+    elif isinstance(ret, tir.Void) and not b.func.section:
+        b.value(s.value)
+        value = ""
+    else:
+        value = as_int(b, s.value) if abi_type(ret) == "i64" else coerce(b, b.value(s.value), s.value.type, ret)
+    b.at(s.loc)
+    if b.in_callback:
+        leave_callback(b, value)
+    else:
+        give_back(b, value)
+
+
+_HANDLERS: dict[type, Callable[..., None]] = {
+    tir.Set: _set,
+    tir.Store: _store,
+    tir.Copy: _copy,
+    tir.Zero: _zero,
+    tir.Eval: _eval,
+    tir.If: _if,
+    tir.For: lower_for,
+    tir.While: lower_while,
+    tir.Break: _break,
+    tir.Continue: _continue,
+    tir.Return: _return,
+}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was lost, exactly: the kernel half counts it, here it gets words.
+
+Every place where the kernel half may drop something has a slot in the
+per-CPU array ``osmia_loss``; the object's records say what each slot stands
+for.  Counters are per CPU and only ever added to, so the sums are exact.
+"""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from osmia.lang.maps import Live
+
+MAP = "osmia_loss"
+
+
+class Slot:
+    """One kind of loss: ``kind`` (``ring``, ``map``, ``negative``, ``text``) and ``what`` it happened to."""
+
+    __slots__ = ("index", "kind", "what")
+
+    def __init__(self, index: int, kind: str, what: str) -> None:
+        self.index = index
+        self.kind = kind
+        self.what = what
+
+
+class Losses:
+    """The loss counters of one object."""
+
+    __slots__ = ("_live", "slots")
+
+    def __init__(self, records: list[tuple[str, ...]], live: Live | None) -> None:
+        self.slots = [Slot(int(r[1]), r[2], r[3]) for r in records if r[0] == "loss" and len(r) >= 4]
+        self._live = live
+
+    def read(self) -> list[tuple[Slot, int]]:
+        """Every slot that is not zero, with its sum over the CPUs."""
+        if self._live is None:
+            return []
+        found = []
+        for slot in self.slots:
+            raw = self._live.lookup(struct.pack("<I", slot.index))
+            if raw:
+                total = sum(struct.unpack(f"<{len(raw) // 8}Q", raw[: len(raw) // 8 * 8]))
+                if total:
+                    found.append((slot, total))
+        return found
+
+
+def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
+    """One line for people; ``sizes`` holds bytes of rings and entries of maps by name."""
+    number, size = f"{count:,}", sizes.get(slot.what, 0)
+    if slot.kind == "ring":
+        room = f" ({_bytes(size)}; --ring-size makes it larger)" if size else ""
+        return f"{slot.what}: {number} event{_s(count)} lost: ring full{room}"
+    if slot.kind == "map":
+        room = f" ({size:,} entries)" if size else ""
+        return f"{slot.what}: {number} update{_s(count)} lost: map full{room}"
+    if slot.kind == "negative":
+        return f"{slot.what}: {number} negative value{_s(count)} not in the histogram (a clock went backwards?)"
+    return f"{number} lost: {slot.what}"
+
+
+def as_json(found: list[tuple[Slot, int]]) -> dict[str, Any]:
+    """The last record of a JSON stream: ``{"lost": {...}}``, empty where nothing was lost."""
+    out: dict[str, int] = {}
+    for slot, count in found:
+        key = slot.what if slot.kind == "text" else f"{slot.what}: {slot.kind}"
+        out[key] = out.get(key, 0) + count
+    return {"lost": out}
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _bytes(size: int) -> str:
+    for unit, shift in (("GB", 30), ("MB", 20), ("KB", 10)):
+        if size >= 1 << shift and not size & ((1 << shift) - 1):
+            return f"{size >> shift} {unit}"
+    return f"{size} bytes"

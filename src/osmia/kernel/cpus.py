@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPUs: which exist, which are up.
+
+Per-CPU map values have one slot per *possible* CPU; perf events can be opened
+on *online* CPUs only.  Numbers may have gaps, so neither is a plain count.
+"""
+
+from __future__ import annotations
+
+import os
+
+_ROOT = "/sys/devices/system/cpu/"
+_known: dict[str, list[int]] = {}
+
+
+def parse(text: str) -> list[int]:
+    """CPU numbers of a kernel list such as ``0-3,8``; ValueError for anything else."""
+    cpus: list[int] = []
+    for part in text.strip().split(","):
+        if part:
+            low, _, high = part.partition("-")
+            cpus.extend(range(int(low), int(high or low) + 1))
+    return cpus
+
+
+def _read(name: str) -> list[int]:
+    try:
+        with open(_ROOT + name, "rb", buffering=0) as file:
+            return parse(file.read(4096).decode("ascii"))
+    except (OSError, ValueError):
+        return list(range(os.cpu_count() or 1))
+
+
+def possible() -> list[int]:
+    """Every CPU that may ever come up; fixed at boot."""
+    found = _known.get("possible")
+    if found is None:
+        found = _known["possible"] = _read("possible")
+    return found
+
+
+def slots() -> int:
+    """How many slots a per-CPU map value has: the kernel counts possible CPUs."""
+    return len(possible())
+
+
+def online() -> list[int]:
+    """The CPUs that are up now; read anew each time, because of hotplug."""
+    return _read("online")

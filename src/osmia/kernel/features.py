@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel can do, asked of the kernel itself.
+
+A probe is a name, a function and the first kernel version, which is
+documentation only: distributions port features back, so nothing here ever
+compares versions.  Answers are yes (True), no (False) and could-not-tell
+(None); only the sure ones are kept.
+
+``OSMIA_FEATURES_OFF`` (names, comma separated) turns features off, so that
+fall-backs can be tested on a kernel that does not need them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from osmia.kernel import bpf
+from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Probe = Callable[[], bool | None]
+
+_answers: dict[str, bool] = {}
+_off: frozenset[str] = frozenset(filter(None, os.environ.get("OSMIA_FEATURES_OFF", "").split(",")))
+_RETURN_0 = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+
+
+def off(name: str) -> bool:
+    """Whether the user turned this feature off."""
+    return name in _off
+
+
+def turn_off(*names: str) -> None:
+    """What ``OSMIA_FEATURES_OFF`` does, within a process (tests); no names: everything is on again."""
+    global _off
+    _off = frozenset(names)
+    _answers.clear()
+
+
+def know(name: str, answer: bool) -> None:
+    """Record what a real attempt has shown, which saves the probe."""
+    _answers[name] = answer
+
+
+def has(name: str) -> bool | None:
+    """Whether the kernel has feature ``name`` (a key of :data:`PROBES`): yes, no, or None for could-not-tell."""
+    if name in _off:
+        return False
+    known = _answers.get(name)
+    if known is None:
+        known = PROBES[name][0]()
+        if known is not None:
+            _answers[name] = known
+    return known
+
+
+def _attempt(action: Callable[[], int], *no: int) -> bool | None:
+    """True if ``action`` yields an fd; False if it fails with one of the errnos ``no``; else None."""
+    try:
+        os.close(action())
+    except OSError as e:
+        return False if e.errno in no else None
+    return True
+
+
+def _map(type: int, key: int = 4, value: int = 8, entries: int = 1) -> Probe:
+    return lambda: _attempt(lambda: bpf.map_create(type, key, value, entries), errno.EINVAL)
+
+
+def _page() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+def _ringbuf() -> bool | None:
+    return _attempt(lambda: bpf.map_create(consts.BPF_MAP_TYPE_RINGBUF, 0, 0, _page()), errno.EINVAL)
+
+
+def _user_ringbuf() -> bool | None:
+    return _attempt(lambda: bpf.map_create(consts.BPF_MAP_TYPE_USER_RINGBUF, 0, 0, _page()), errno.EINVAL)
+
+
+def _btf() -> bool | None:
+    return os.path.exists("/sys/kernel/btf/vmlinux")
+
+
+def _core_relo() -> bool | None:
+    # A kernel that does not know the attr's core_relo fields refuses them first of all, with E2BIG.
+    try:
+        os.close(bpf.prog_load(consts.BPF_PROG_TYPE_RAW_TRACEPOINT, _RETURN_0, "GPL", core_relos=bytes(16)))
+    except OSError as e:
+        if e.errno == errno.E2BIG:
+            return False
+        return None if e.errno in (errno.EPERM, errno.ENOSYS) else True
+    return True
+
+
+def _perf_link() -> bool | None:
+    # A known attach type gets as far as looking at the (bad) perf fd.
+    try:
+        prog = bpf.prog_load(consts.BPF_PROG_TYPE_TRACEPOINT, _RETURN_0, "GPL")
+    except OSError:
+        return None
+    try:
+        bpf.link_create(prog, -1 & 0xFFFFFFFF, consts.BPF_PERF_EVENT)
+    except OSError as e:
+        return {errno.EBADF: True, errno.EINVAL: False}.get(e.errno or 0)
+    finally:
+        os.close(prog)
+    return None
+
+
+def _batch_of(type: int) -> Probe:
+    def probe() -> bool | None:
+        from osmia.kernel import cpus
+
+        try:
+            fd = bpf.map_create(type, 4, 8, 1)
+        except OSError:
+            return None
+        try:
+            bpf.map_lookup_batch(fd, None, 1, 4, 8 * cpus.slots())
+        except OSError as e:
+            return False if e.errno in (errno.EINVAL, errno.ENOTSUP, bpf.ENOTSUPP) else None
+        finally:
+            os.close(fd)
+        return True
+
+    return probe
+
+
+def _take_hash() -> bool | None:
+    try:
+        fd = bpf.map_create(consts.BPF_MAP_TYPE_HASH, 4, 8, 1)
+    except OSError:
+        return None
+    try:
+        bpf.map_lookup_and_delete(fd, bytes(4), 8)
+    except OSError as e:
+        return False if e.errno in (errno.EINVAL, errno.ENOTSUP, bpf.ENOTSUPP) else None
+    finally:
+        os.close(fd)
+    return True
+
+
+def _stats() -> bool | None:
+    return _attempt(bpf.enable_stats, errno.EINVAL)
+
+
+def _pmu(name: str) -> Probe:
+    return lambda: os.path.exists(f"/sys/bus/event_source/devices/{name}/type")
+
+
+def _multi(attach_type: int) -> Probe:
+    # Loading is refused (EINVAL) where the attach type is unknown; where it is known, an impossible path is.
+    def probe() -> bool | None:
+        try:
+            prog = bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, _RETURN_0, "GPL", attach_type=attach_type)
+        except OSError as e:
+            return False if e.errno in (errno.EINVAL, errno.E2BIG) else None
+        try:
+            os.close(bpf.link_create(prog, 0, attach_type))
+        except OSError as e:
+            # Known and built in: EINVAL for the empty set; a kernel without the machinery says EOPNOTSUPP.
+            return {errno.EINVAL: True, errno.EOPNOTSUPP: False}.get(e.errno or 0)
+        finally:
+            os.close(prog)
+        return True
+
+    return probe
+
+
+def helper(number: int, prog_type: int = consts.BPF_PROG_TYPE_KPROBE) -> bool | None:
+    """Whether programs of ``prog_type`` may call helper ``number`` (``BPF_FUNC_*``)."""
+    log = bytearray(4096)
+    insns = struct.pack("<BBhi", 0x85, 0, 0, number) + _RETURN_0
+    try:
+        os.close(bpf.prog_load(prog_type, insns, "GPL", log=log))
+    except OSError as e:
+        if e.errno in (errno.EPERM, errno.ENOSYS):
+            return None
+        text = bytes(log).split(b"\0", 1)[0]
+        if not text:
+            return None
+        # "invalid func unknown#250", "unknown func bpf_loop#181", "program of this type cannot use helper ..."
+        return not any(sign in text for sign in (b"invalid func", b"unknown func", b"cannot use helper"))
+    return True
+
+
+def _helper(number: int) -> Probe:
+    return lambda: helper(number)
+
+
+def _isa(insn: bytes) -> Probe:
+    # A socket filter is the least demanding program; the instruction under test works on r0 and r1 = 1.
+    def probe() -> bool | None:
+        insns = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 7, 0xB7, 1, 0, 1) + insn + _RETURN_0
+        action = lambda: bpf.prog_load(consts.BPF_PROG_TYPE_SOCKET_FILTER, insns, "GPL")  # noqa: E731
+        return _attempt(action, errno.EINVAL)
+
+    return probe
+
+
+def _atomic_fetch() -> bool | None:
+    # *(u64 *)(r10 - 8) = 0; r1 = atomic_fetch_add(r10 - 8, r1)
+    return _isa(struct.pack("<BBhiBBhi", 0x7A, 10, -8, 0, 0xDB, 0x1A, -8, 1))()
+
+
+#: name -> (probe, first kernel version, what it is for)
+PROBES: dict[str, tuple[Probe, str, str]] = {
+    "btf": (_btf, "5.4", "types of the running kernel (/sys/kernel/btf/vmlinux)"),
+    "core_relo": (_core_relo, "5.17", "relocation of field accesses by the kernel itself"),
+    "ringbuf": (_ringbuf, "5.8", "ring buffer shared by all CPUs"),
+    "user_ringbuf": (_user_ringbuf, "6.1", "ring buffer from user space to the kernel"),
+    "bpf_link": (_perf_link, "5.15", "links for tracepoints and perf events"),
+    "batch": (_batch_of(consts.BPF_MAP_TYPE_HASH), "5.6", "reading many map elements at once"),
+    "batch_percpu_array": (_batch_of(consts.BPF_MAP_TYPE_PERCPU_ARRAY), "5.13", "the same for per-CPU arrays"),
+    "take_hash": (_take_hash, "5.14", "looking up and deleting in one step in hash maps"),
+    "stats": (_stats, "5.8", "run time and run count per program"),
+    "kprobe": (_pmu("kprobe"), "4.17", "dynamic tracing of kernel functions"),
+    "uprobe": (_pmu("uprobe"), "4.17", "dynamic tracing of user functions"),
+    "kprobe_multi": (_multi(consts.BPF_TRACE_KPROBE_MULTI), "5.18", "many kernel functions with one link"),
+    "uprobe_multi": (_multi(consts.BPF_TRACE_UPROBE_MULTI), "6.6", "many user functions with one link"),
+    "bpf_loop": (_helper(consts.BPF_FUNC_loop), "5.17", "loops of any length"),
+    "probe_read_kernel": (_helper(consts.BPF_FUNC_probe_read_kernel), "5.5", "reads of kernel memory by name"),
+    "get_stack": (_helper(consts.BPF_FUNC_get_stack), "4.18", "stacks written to memory instead of a stack map"),
+    "attach_cookie": (_helper(consts.BPF_FUNC_get_attach_cookie), "5.15", "a number per attachment"),
+    "get_func_ip": (_helper(consts.BPF_FUNC_get_func_ip), "5.15", "address of the traced function"),
+    "bloom_filter": (_map(consts.BPF_MAP_TYPE_BLOOM_FILTER, 0), "5.16", "set membership in little memory"),
+    "atomic_fetch": (_atomic_fetch, "5.12", "atomic operations that return the old value"),
+    "cpu_v4": (_isa(struct.pack("<BBhi", 0x3F, 0x10, 1, 0)), "6.6", "signed division and other version 4 instructions"),
+}
+
+
+def all_answers() -> dict[str, bool | None]:
+    """Every probe's answer (some milliseconds)."""
+    return {name: has(name) for name in PROBES}

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small facts of the running system: clocks, page size, PID namespace."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+def wall_offset_ns() -> int:
+    """Wall clock minus CLOCK_MONOTONIC, ns: add it to bpf_ktime_get_ns() values.
+
+    The best of five readings: the one whose two monotonic reads lie closest.
+    """
+    best, offset = 1 << 62, 0
+    for _ in range(5):
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        if after - before < best:
+            best, offset = after - before, wall - (before + after) // 2
+    return offset
+
+
+def boot_offset_ns() -> int:
+    """CLOCK_BOOTTIME minus CLOCK_MONOTONIC, ns: the time spent suspended."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
+def clock_ticks() -> int:
+    """USER_HZ: ticks per second of times in /proc."""
+    return os.sysconf("SC_CLK_TCK")
+
+
+def page_size() -> int:
+    """Bytes of a page."""
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+def ring_size(size: int) -> int:
+    """The smallest valid ring buffer size of at least ``size`` bytes: a power of two of pages."""
+    page = page_size()
+    pages = max(1, (size + page - 1) // page)
+    return int(page << (pages - 1).bit_length())
+
+
+def pid_namespace() -> tuple[int, int] | None:
+    """``(device, inode)`` of our PID namespace, as bpf_get_ns_current_pid_tgid() wants it; None if unreadable."""
+    try:
+        info = os.stat("/proc/self/ns/pid")
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def in_initial_pid_namespace() -> bool | None:
+    """Whether PIDs that we see are the kernel's own; None: could not tell.
+
+    The initial namespace's inode number is fixed: PROC_PID_INIT_INO in
+    ``include/linux/proc_ns.h`` since 3.8.
+    """
+    found = pid_namespace()
+    return None if found is None else found[1] == 0xEFFFFFFC
+
+
+def sysctl(name: str) -> str | None:
+    """Value of a sysctl such as ``kernel.perf_event_paranoid``; None if absent or unreadable."""
+    try:
+        with open("/proc/sys/" + name.replace(".", "/"), encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return None

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a tool shows: one template object per tool file.
+
+A template only describes; :mod:`osmia.cli.templates` runs it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from osmia.lang.hist import Hist
+    from osmia.lang.maps import Map, Ring
+
+
+class Template:
+    """Base: ``prepare`` (no argument) runs after the options are parsed and before load."""
+
+    prepare: Callable[[], None] | None = None
+
+
+class Col:
+    """One column: ``field`` of the event, heading, width, and how to show it.
+
+    ``show`` turns the value into text (table and CSV only; JSON keeps the
+    value); ``when`` (an option or a function) hides the column while false.
+    ``row`` computes the value from the whole event instead of taking a field.
+    """
+
+    __slots__ = ("align", "field", "heading", "row", "show", "when", "width")
+
+    def __init__(
+        self,
+        field: str,
+        heading: str = "",
+        width: int = 0,
+        *,
+        align: str = "",
+        show: Callable[[Any], str] | None = None,
+        when: Any = True,
+        row: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.field = field
+        self.heading = heading or field.upper()
+        self.width = width
+        self.align = align
+        self.show = show
+        self.when = when
+        self.row = row
+
+
+class EventTable(Template):
+    """One row per event (templates 1 and 2)."""
+
+    def __init__(
+        self,
+        ring: Ring,
+        columns: Sequence[Col] | None = None,
+        *,
+        prepare: Callable[[], None] | None = None,
+        keep: Callable[[Any], bool] | None = None,
+    ) -> None:
+        self.ring = ring
+        self.columns = columns
+        self.prepare = prepare
+        self.keep = keep
+
+
+class Histogram(Template):
+    """A histogram per interval (template 5).
+
+    ``label`` shows a key (one block per key, under ``section``); ``unit`` is
+    the heading of the values, a function where it depends on an option.
+    """
+
+    def __init__(
+        self,
+        hist: Hist,
+        *,
+        section: str = "",
+        label: Callable[[Any], str] | None = None,
+        unit: str | Callable[[], str] = "",
+        banner: str = "",
+        prepare: Callable[[], None] | None = None,
+        footer: Callable[[Any], str] | None = None,
+    ) -> None:
+        self.hist = hist
+        self.section = section
+        self.label = label
+        self.unit = unit
+        self.banner = banner
+        self.prepare = prepare
+        self.footer = footer
+
+
+class CountTable(Template):
+    """Counts per key, smallest first as bcc prints them (template 4)."""
+
+    def __init__(
+        self,
+        map: Map,
+        columns: Sequence[Col],
+        *,
+        banner: str = "",
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self.map = map
+        self.columns = columns
+        self.banner = banner
+        self.prepare = prepare
+
+
+def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) -> EventTable:
+    """Show each event of ``ring`` as a row; without ``columns`` each field of the event is one."""
+    return EventTable(ring, columns, **named)
+
+
+def histogram(hist: Hist, **named: Any) -> Histogram:
+    """Show ``hist`` every interval, or at the end."""
+    return Histogram(hist, **named)
+
+
+def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
+    """Show ``map`` (key → number) as a table every interval, or at the end."""
+    return CountTable(map, columns, **named)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A unit: what one module (a tool, an example, a user's file) declares, gathered by looking through its globals."""
+
+from __future__ import annotations
+
+from osmia.lang.maps import MapBase
+from osmia.lang.options import Option
+from osmia.lang.probes import Prog
+from osmia.lang.templates import Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class Unit:
+    """The programs, maps, options and template of one module; ``name`` is the object's name."""
+
+    __slots__ = ("doc", "maps", "name", "namespace", "options", "progs", "template")
+
+    def __init__(self, name: str, namespace: Mapping[str, Any]) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.doc: str = namespace.get("__doc__") or ""
+        self.progs: list[Prog] = []
+        self.maps: dict[str, MapBase] = {}
+        self.options: list[Option] = []
+        self.template: Template | None = None
+        for key, value in list(namespace.items()):
+            self._take(key, value)
+
+    def _take(self, key: str, value: Any) -> None:
+        if isinstance(value, Prog):
+            if value not in self.progs:
+                self.progs.append(value)
+        elif isinstance(value, MapBase):
+            value.name = value.name or key
+            self.maps.setdefault(key, value)
+        elif isinstance(value, Option):
+            value.name = value.name or key
+            if value not in self.options:
+                self.options.append(value)
+        elif isinstance(value, Template) and self.template is None:
+            self.template = value

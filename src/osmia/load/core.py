@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who relocates field accesses, and against which types.
+
+The kernel does it for free since 5.17.  Otherwise osmia does, against the
+kernel's BTF or a file's; and on a kernel with no BTF at all a tracepoint's
+record is described by tracefs, so programs that touch nothing else still run.
+"""
+
+from __future__ import annotations
+
+from osmia.errors import NotSupported
+from osmia.kernel import btf_source, features, tracefs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from osmia.load.assemble import Assembled
+    from osmia.obj.btf import Btf
+    from osmia.obj.relo_core import Relocator
+    from osmia.obj.spec import ObjectSpec, ProgSpec
+
+
+class Core:
+    """Relocation of one object's programs.  Remembers the types, since its programs name the same ones."""
+
+    __slots__ = ("_local", "_relocator", "_spec")
+
+    def __init__(self, spec: ObjectSpec) -> None:
+        self._spec = spec
+        self._local: Btf | None = None
+        self._relocator: Relocator | None = None
+
+    @property
+    def local(self) -> Btf:
+        """The object's own types."""
+        if self._local is None:
+            from osmia.obj.btf import Btf
+
+            self._local = Btf(self._spec.btf, name=self._spec.name)
+        return self._local
+
+    def kernel_does_it(self, whole: Assembled, btf_fd: int) -> bool:
+        """Whether to leave relocation to the kernel.
+
+        It needs the object's BTF, its own, and func_info or line_info
+        (without those it ignores the records silently), and the user must not
+        have named other types.  Whether the kernel is new enough shows when
+        loading: E2BIG.
+        """
+        return bool(
+            btf_fd and whole.func_info and btf_source.has_kernel_btf() and not btf_source.is_chosen()
+            and not features.off("core_relo")
+        )  # fmt: skip
+
+    def relocate(self, whole: Assembled, prog: ProgSpec) -> str:
+        """Relocate here, in place; a note for ``-v`` on what was used.
+
+        NotSupported: there are no types to relocate against.
+        """
+        from osmia.obj.relo_core import Relocator
+
+        target = btf_source.kernel_btf()
+        if target is None:
+            target = self._from_tracefs(whole, prog)
+            Relocator(self.local, target).relocate(whole.insns, whole.core_relos, prog.name)
+            return f"{prog.name}: fields relocated with the tracefs format of {prog.target}"
+        if self._relocator is None:
+            self._relocator = Relocator(self.local, target)
+        self._relocator.relocate(whole.insns, whole.core_relos, prog.name)
+        return f"{prog.name}: fields relocated by osmia with {target.name}"
+
+    def _from_tracefs(self, whole: Assembled, prog: ProgSpec) -> Btf:
+        from osmia.obj import synth
+        from osmia.obj.btf import Btf
+
+        # A flavour (`name___old`) stands for the type before the underscores.
+        types = {self.local.get(self.local.resolve(relo[1])).name.split("___")[0] for relo in whole.core_relos}
+        records = {name for name in types if name.startswith(synth.PREFIX)}
+        foreign = sorted(types - records - {"trace_entry"})
+        if prog.hook != "tracepoint" or foreign:
+            btf_source.find()  # raises, and says which places were tried
+            raise NotSupported(f"needs type information of {', '.join(foreign)}", where=prog.name)
+        category, _, event = prog.target.partition(":")
+        text = tracefs.format(category, event)
+        return Btf(synth.btf_from_formats(dict.fromkeys(records, text)), name=f"{prog.target} format")
+
+    def field_at(self, whole: Assembled, insn: int) -> str:
+        """Name of what the CO-RE record at instruction number ``insn`` refers to; empty if there is none."""
+        from osmia.obj.relo_core import describe
+
+        for relo in whole.core_relos:
+            if relo[0] // 8 == insn:
+                return describe(self.local, relo)
+        return ""

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A spec becomes live: BTF, maps, programs, in that order.
+
+Programs are loaded quietly: the verifier writes a log only when it has
+rejected one, in a second attempt, because a log costs more than the
+verification itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from osmia.errors import NotFound, NotSupported, UserError
+from osmia.kernel import bpf, btf_source, caps, features
+from osmia.load import btf
+from osmia.load import map as maps
+from osmia.load.assemble import assemble
+from osmia.load.core import Core
+from osmia.load.program import LiveProg
+from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from osmia.load.assemble import Assembled
+    from osmia.load.map import LiveMap
+    from osmia.load.program import ProgInfo
+    from osmia.obj.spec import MapSpec, ObjectSpec, ProgSpec
+
+#: What a program attaches to by type id: hook -> (prefix of the type's name, its BTF kind).
+_BY_TYPE = {
+    "tp_btf": ("btf_trace_", consts.BTF_KIND_TYPEDEF),
+    "iter": ("bpf_iter_", consts.BTF_KIND_FUNC),
+    "fentry": ("", consts.BTF_KIND_FUNC),
+    "fexit": ("", consts.BTF_KIND_FUNC),
+    "fmod_ret": ("", consts.BTF_KIND_FUNC),
+    "lsm": ("bpf_lsm_", consts.BTF_KIND_FUNC),
+}
+_LOG_SIZES = (1 << 16, 1 << 20, 1 << 24)
+_PIN_BY_NAME = 1
+
+
+class LiveObject:
+    """Maps and programs that the kernel holds for us.
+
+    ``skipped`` has the optional programs that could not be loaded and why;
+    ``notes`` what ``-v`` tells.  Closing it (or leaving its ``with`` block)
+    closes all fds; links made from the programs keep those alive.
+    """
+
+    __slots__ = ("_btf_fd", "maps", "name", "notes", "progs", "skipped")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.maps: dict[str, LiveMap] = {}
+        self.progs: dict[str, LiveProg] = {}
+        self.skipped: dict[str, UserError] = {}
+        self.notes: list[str] = []
+        self._btf_fd = 0
+
+    def __enter__(self) -> LiveObject:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def stats(self) -> dict[str, ProgInfo]:
+        """What the kernel counts for each program (run times only while statistics are on)."""
+        return {name: prog.info() for name, prog in self.progs.items()}
+
+    def memory(self) -> int:
+        """Bytes of kernel memory that the maps take."""
+        return sum(live.memory() for live in self.maps.values())
+
+    def close(self) -> None:
+        """Close every fd.  May be called twice."""
+        for prog in self.progs.values():
+            prog.close()
+        for live in self.maps.values():
+            live.close()
+        if self._btf_fd:
+            os.close(self._btf_fd)
+            self._btf_fd = 0
+
+
+def load(
+    spec: ObjectSpec,
+    *,
+    only: Collection[str] | None = None,
+    optional: Collection[str] = (),
+    max_entries: Mapping[str, int] | None = None,
+    pin_root: str = "/sys/fs/bpf",
+) -> LiveObject:
+    """Make ``spec`` live.
+
+    ``only`` names the programs to load (default: all) and with them the maps
+    that they use; ``optional`` those that may fail (they end up in
+    ``skipped``); ``max_entries`` overrides sizes of maps by name (bytes for
+    ring buffers).  Raises VerifierError, NotSupported, NotPermitted,
+    NotFound; nothing stays behind then.
+    """
+    live = LiveObject(spec.name)
+    try:
+        wanted = _select(spec, only)
+        whole = {name: assemble(spec, prog) for name, prog in wanted.items()}
+        live._btf_fd = _load_btf(spec, live)
+        used = {use[1] for program in whole.values() for use in program.uses}
+        for name, map_spec in spec.maps.items():
+            if only is None or name in used:
+                size = max_entries.get(name, 0) if max_entries else 0
+                live.maps[name] = _make_map(map_spec, live._btf_fd, size, spec.name, pin_root)
+        core = Core(spec)
+        for name, prog in wanted.items():
+            _add_program(live, _Loading(spec, prog, whole[name], core, live), name in optional)
+    except BaseException:
+        live.close()
+        raise
+    return live
+
+
+def _add_program(live: LiveObject, loading: _Loading, optional: bool) -> None:
+    prog = loading.prog
+    try:
+        live.progs[prog.name] = LiveProg(loading.load(), prog)
+    except UserError as e:
+        if not optional:
+            raise
+        live.skipped[prog.name] = e
+
+
+def _select(spec: ObjectSpec, only: Collection[str] | None) -> dict[str, ProgSpec]:
+    if only is None:
+        return spec.progs
+    for name in only:
+        if name not in spec.progs:
+            raise NotFound(f"no program {name} in this object", where=spec.name)
+    return {name: prog for name, prog in spec.progs.items() if name in only}
+
+
+def _load_btf(spec: ObjectSpec, live: LiveObject) -> int:
+    try:
+        fd, note = btf.load(b"" if features.off("object_btf") else spec.btf)
+    except PermissionError as e:
+        raise caps.refused("load BTF", e, where=spec.name) from None
+    if note:
+        live.notes.append(note)
+    return fd
+
+
+def _make_map(spec: MapSpec, btf_fd: int, size: int, object_name: str, pin_root: str) -> LiveMap:
+    if spec.pinning != _PIN_BY_NAME:
+        return maps.create(spec, btf_fd=btf_fd, max_entries=size, prefix=object_name)
+    path = f"{pin_root}/{spec.name}"
+    try:
+        fd = bpf.obj_get(path)
+    except FileNotFoundError:
+        live = maps.create(spec, btf_fd=btf_fd, max_entries=size, prefix=object_name)
+        try:
+            bpf.obj_pin(path, live.fd)
+        except OSError as e:
+            live.close()
+            what = f"cannot pin map {spec.name}: {e.strerror}"
+            raise NotSupported(what, where=path, fix=f"mount bpffs at {pin_root}") from None
+        return live
+    return maps.LiveMap(
+        fd, spec.name, spec.type, spec.key_size, spec.value_size, size or spec.max_entries, spec.flags
+    )  # fmt: skip
+
+
+class _Loading:
+    """One program on its way into the kernel."""
+
+    __slots__ = ("attach_fd", "attach_id", "by_kernel", "core", "live", "prog", "spec", "whole")
+
+    def __init__(self, spec: ObjectSpec, prog: ProgSpec, whole: Assembled, core: Core, live: LiveObject) -> None:
+        self.spec = spec
+        self.prog = prog
+        self.whole = whole
+        self.core = core
+        self.live = live
+        self.by_kernel = bool(whole.core_relos)
+        self.attach_fd = self.attach_id = 0
+
+    def load(self) -> int:
+        if self.by_kernel and not self.core.kernel_does_it(self.whole, self.live._btf_fd):
+            self._relocate()
+        self.attach_fd, self.attach_id = _attach_target(self.prog)
+        try:
+            return self._quietly()
+        finally:
+            if self.attach_fd:
+                os.close(self.attach_fd)
+
+    def _relocate(self) -> None:
+        self.live.notes.append(self.core.relocate(self.whole, self.prog))
+        self.by_kernel = False
+
+    def _quietly(self) -> int:
+        try:
+            return self._attempt(None)
+        except OSError as e:
+            if e.errno == errno.EPERM:
+                raise caps.refused("load a tracing program", e, where=self.prog.name) from None
+            too_old = e.errno == errno.E2BIG and self.by_kernel and features.has("core_relo") is False
+        if too_old:
+            self._relocate()
+            return self._quietly()
+        return self._with_log()
+
+    def _attempt(self, log: bytearray | None) -> int:
+        prog, whole, btf_fd = self.prog, self.whole, self.live._btf_fd
+        return bpf.prog_load(
+            prog.type, whole.with_maps({name: m.fd for name, m in self.live.maps.items()}), self.spec.license,
+            name=prog.name, flags=consts.BPF_F_SLEEPABLE if prog.sleepable else 0, attach_type=prog.attach_type,
+            btf_fd=btf_fd, func_info=whole.func_bytes() if btf_fd else b"",
+            line_info=whole.line_bytes() if btf_fd else b"", core_relos=whole.core_bytes() if self.by_kernel else b"",
+            attach_btf_id=self.attach_id, attach_fd=self.attach_fd, log=log,
+        )  # fmt: skip
+
+    def _with_log(self) -> int:
+        """Load once more, now with a log, a larger one if it does not fit; the fd if it works this time."""
+        from osmia.load import verifier
+
+        for size in _LOG_SIZES:
+            log = bytearray(size)
+            fd, number = self._logged(log)
+            if fd >= 0:
+                return fd
+            text = bytes(log).split(b"\0", 1)[0].decode("utf-8", "replace")
+            # Since 6.4 a log that is too long loses its beginning, so its end tells whether the end is there.
+            if number != errno.ENOSPC or verifier.is_complete(text):
+                break
+        raise verifier.explain(
+            text, number, name=self.prog.name, places=verifier.Places(self._lines()),
+            field=lambda insn: self.core.field_at(self.whole, insn),
+        )  # fmt: skip
+
+    def _logged(self, log: bytearray) -> tuple[int, int]:
+        try:
+            return self._attempt(log), 0
+        except OSError as e:
+            return -1, e.errno or 0
+
+    def _lines(self) -> list[tuple[int, str, int, str]]:
+        if not self.spec.btf:
+            return []
+        text = self.core.local.string
+        return [(off, text(file), line_col >> 10, text(line)) for off, file, line, line_col in self.whole.line_info]
+
+
+def _attach_target(prog: ProgSpec) -> tuple[int, int]:
+    row = _BY_TYPE.get(prog.hook)
+    if row is None or not prog.target:
+        return 0, 0
+    prefix, kind = row
+    if not btf_source.has_kernel_btf():
+        raise NotSupported(
+            f"a {prog.hook} program needs a kernel with BTF", where=prog.name,
+            fix="use a raw_tracepoint or tracepoint instead",
+        )  # fmt: skip
+    fd, id = btf_source.attach_target(prefix + prog.target, kind)
+    if not id:
+        near = btf_source.near_names(prefix, prog.target)
+        fix = f"did you mean {' or '.join(near)}?" if near else ""
+        raise NotFound(f"this kernel has nothing called {prog.target} for {prog.hook} to attach to",
+                       where=prog.name, fix=fix)  # fmt: skip
+    return fd, id

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""User half: how the tools show times and refuse options of bcc's that osmia answers otherwise."""
+
+from __future__ import annotations
+
+import time
+
+from osmia.errors import OptionError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def elapsed(digits: int, *, from_first: bool = False) -> Callable[[int], str]:
+    """A column's ``show``: seconds from the start of the tool, or from the first row, for a ``ktime()`` in ns."""
+    zero = 0 if from_first else time.monotonic_ns()
+
+    def show(ktime: int) -> str:
+        nonlocal zero
+        zero = zero or ktime
+        return f"{(ktime - zero) / 1e9:.{digits}f}"
+
+    return show
+
+
+def clock(ktime: int) -> str:
+    """HH:MM:SS, local time, of a ``ktime()`` in ns."""
+    wall = time.time() - (time.monotonic_ns() - ktime) / 1e9
+    return time.strftime("%H:%M:%S", time.localtime(wall))
+
+
+def refused(flag: str, instead: str) -> Callable[[str], Any]:
+    """The ``parse`` of an option that bcc has and osmia answers otherwise: it says with what."""
+
+    def parse(word: str) -> Any:
+        raise OptionError(f"{flag} needs a map that bcc has pinned", fix=instead)
+
+    return parse
+
+
+def user_id(word: str) -> int:
+    """The user id that ``word``, a number or a name, stands for; ValueError where there is no such user."""
+    if word.isdigit():
+        return int(word)
+    import pwd
+
+    try:
+        return pwd.getpwnam(word).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {word!r}") from None
+
+
+def pattern(word: str) -> str:
+    """``word``, which is to be a regular expression; ValueError where it is none."""
+    import re
+
+    try:
+        re.compile(word)
+    except re.error as err:
+        raise ValueError(f"{word!r} is not a regular expression: {err}") from None
+    return word

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trace open() system calls, with the absolute path of every file."""
+
+from __future__ import annotations
+
+from osmia import (
+    Col,
+    Comm,
+    Event,
+    Hash,
+    Path,
+    Ring,
+    current,
+    event_table,
+    ktime,
+    option,
+    s32,
+    tracepoint,
+    u16,
+    u32,
+    u64,
+)
+from osmia.lang.filters import tid, wanted
+from osmia.lang.types import User
+from osmia.tools._paths import AT_FDCWD, add_path
+from osmia.tools._show import elapsed, refused
+
+MODES = {"O_RDONLY": 1 << 32, "O_WRONLY": 1 << 33, "O_RDWR": 1 << 34}  # bit 32 + the access mode
+O_CREAT, O_ACCMODE, O_TMPFILE = 0o100, 3, 0o20000000  # include/uapi/asm-generic/fcntl.h; O_TMPFILE without O_DIRECTORY
+
+
+def flag_bits(word):
+    """What ``-f`` asks for, joined with what it asked for before: flags, and access modes from bit 32 up."""
+    import os
+
+    bits = MODES.get(word) or (getattr(os, word, 0) if word.startswith("O_") else 0)
+    if not bits:
+        raise ValueError(f"there is no flag {word!r}: it is spelled as in open(2), O_WRONLY for example")
+    return flags.value | bits
+
+
+timestamp = option("-T", "--timestamp", help="show the time in seconds since the first row")
+print_uid = option("-U", "--print-uid", help="show the user's id")
+failed = option("-x", "--failed", help="show failed opens only")
+extended = option("-e", "--extended_fields", help="show the flags and the mode")
+flags = option("-f", "--flag_filter", type=int, parse=flag_bits, metavar="FLAG",
+               help="show opens with this flag only (O_WRONLY, ...); may be given more than once")  # fmt: skip
+full = option("-F", "--full-path", help="accepted for bcc's sake: full paths are always shown")
+cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
+                   help="not here: use --cgroup PATH")  # fmt: skip
+mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
+                  help="not here: use --cgroup PATH")  # fmt: skip
+
+
+UserStr, UserHow = User["char"], User["struct open_how"]
+
+
+class Call(Event):
+    """What a thread asked for, until the call returns."""
+
+    path: UserStr
+    how: UserHow
+    directory: s32
+    flags: u32
+    mode: u32
+
+
+class Open(Event):
+    """One open.  ``fd`` is -1 and ``err`` the errno where it failed."""
+
+    ts: u64
+    pid: u32
+    tid: u32
+    uid: u32
+    fd: s32
+    err: s32
+    flags: u32
+    mode: u16
+    comm: Comm
+    path: Path[8192, 4096]
+
+
+calls = Hash[u32, Call]()  # by thread
+opens = Ring(Open)
+
+
+@tracepoint("syscalls:sys_enter_open", optional=True)  # arm64 has no open()
+def enter_open(call):
+    if wanted():
+        calls[current.pid] = Call(path=call.filename, directory=AT_FDCWD, flags=call.flags, mode=call.mode)
+
+
+@tracepoint("syscalls:sys_enter_openat")
+def enter_openat(call):
+    if wanted():
+        calls[current.pid] = Call(path=call.filename, directory=call.dfd, flags=call.flags, mode=call.mode)
+
+
+@tracepoint("syscalls:sys_enter_openat2", optional=True)  # 5.6
+def enter_openat2(call):
+    if wanted():
+        calls[current.pid] = Call(path=call.filename, directory=call.dfd, how=call.how)
+
+
+def leave(ret):
+    """Send the event: only now has the kernel itself touched the name and the structure, so they can be read."""
+    call = calls.get(current.pid)
+    if call is not None:
+        if ret < 0 or not failed:
+            send(call, ret)
+        del calls[current.pid]
+
+
+def send(call, ret):
+    opening, mode = call.flags, call.mode
+    if call.how:
+        opening, mode = call.how.flags, call.how.mode
+    if flags and not flags & (opening & ~O_ACCMODE | 1 << (32 + (opening & O_ACCMODE))):
+        return
+    with opens.reserve() as e:
+        e.ts, e.pid, e.tid, e.uid, e.comm = ktime(), current.tgid, current.pid, current.uid, current.comm
+        e.fd, e.err = (ret, 0) if ret >= 0 else (-1, -ret)
+        e.flags, e.mode = opening, mode
+        add_path(e.path, call.directory, call.path)
+
+
+@tracepoint("syscalls:sys_exit_open", optional=True)
+def leave_open(call):
+    leave(call.ret)
+
+
+@tracepoint("syscalls:sys_exit_openat")
+def leave_openat(call):
+    leave(call.ret)
+
+
+@tracepoint("syscalls:sys_exit_openat2", optional=True)
+def leave_openat2(call):
+    leave(call.ret)
+
+
+def show_mode(e):
+    """The mode, which open(2) ignores unless it creates a file."""
+    return f"{e.mode:04o}" if e.mode or e.flags & (O_CREAT | O_TMPFILE) else "n/a"
+
+
+tool = event_table(
+    opens,
+    [
+        Col("ts", "TIME(s)", 14, show=elapsed(9, from_first=True), when=timestamp, align="<"),
+        Col("uid", "UID", 6, when=print_uid, align="<"),
+        Col("pid", "PID", 6, when=lambda: not tid, align="<"),
+        Col("tid", "TID", 6, when=tid, align="<"),
+        Col("comm", "COMM", 16),
+        Col("fd", "FD", 4),
+        Col("err", "ERR", 3),
+        Col("flags", "FLAGS", 8, show="{:08o}".format, when=extended),
+        Col("mode", "MODE", 4, row=show_mode, when=extended),
+        Col("path", "PATH"),
+    ],
+)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Summarize run queue (scheduler) latency as a histogram."""
+
+from __future__ import annotations
+
+from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
+from osmia.lang.filters import pid
+from osmia.tools._drift import task_state
+
+timestamp = option("-T", "--timestamp", help="show the time of each summary")
+milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
+pids = option("-P", "--pids", help="one histogram per process")
+pidnss = option("--pidnss", help="one histogram per PID namespace")
+tids = option("-L", "--tids", help="one histogram per thread")
+
+starts = Hash[u32, u64]()  # thread on a run queue -> since when
+total = log2_hist("usecs")
+split = log2_hist("usecs", key=u32, max_entries=4096)
+
+
+def enqueue(task):
+    """The task waits for its turn from now on; the idle task never does."""
+    if task.pid and (not pid or task.tgid == pid):
+        starts[task.pid] = ktime()
+
+
+@first_of(tp_btf("sched_wakeup"), raw_tracepoint("sched_wakeup"))
+def wakeup(task):
+    enqueue(task)
+
+
+@first_of(tp_btf("sched_wakeup_new"), raw_tracepoint("sched_wakeup_new"))
+def wakeup_new(task):
+    enqueue(task)
+
+
+@first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))
+def switch(preempt, prev, next):
+    # Preempted, perhaps on its way to sleep, or yielding: it waits again.
+    if preempt or task_state(prev) == 0:
+        enqueue(prev)
+    start = starts.pop(next.pid)
+    if start is None:
+        return
+    latency = (ktime() - start) // (1_000_000 if milliseconds else 1000)
+    if tids:
+        split[next.pid].add(latency)
+    elif pids:
+        split[next.tgid].add(latency)
+    elif pidnss:
+        where = next.thread_pid
+        split[where.numbers[where.level].ns.ns.inum].add(latency)
+    else:
+        total.add(latency)
+
+
+def unit():
+    return "msecs" if milliseconds else "usecs"
+
+
+def prepare():
+    for chosen, section in ((tids, "tid"), (pids, "pid"), (pidnss, "pidns")):
+        if chosen:
+            tool.hist, tool.section, tool.label = split, section, str
+            break
+
+
+tool = histogram(total, unit=unit, prepare=prepare, banner="Tracing run queue latency... Hit Ctrl-C to end.")

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Running tools and workloads whose truth is known.
+
+A tool runs in a process of its own, as users run it; it says over a pipe
+(``OSMIA_READY_FD``) when its probes are attached, and only then does the
+workload begin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Union
+
+REPO = Path(__file__).resolve().parents[2]
+WORKLOADS = REPO / "tests" / "workloads"
+EXAMPLES = sorted((REPO / "examples").glob("*.py"))
+TOOLS = ["biolatency", "execsnoop", "opensnoop", "runqlat"]
+READY_SECONDS = 30.0
+END_SECONDS = 20.0
+
+
+def environment() -> dict[str, str]:
+    """The environment of osmia: this checkout's sources first."""
+    return {**os.environ, "PYTHONPATH": str(REPO / "src"), "OSMIA_DEBUG": "1"}
+
+
+def osmia_command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "osmia.cli.main", *args]
+
+
+def osmia(*args: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    """Run osmia to its end."""
+    return subprocess.run(
+        osmia_command(*args), env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+class Tool:
+    """``osmia NAME ARGS`` running: ``start()`` waits until it is attached, ``stop()`` ends it as Ctrl-C does."""
+
+    def __init__(self, *args: str, command: list[str] | None = None, stdout: Any = None) -> None:
+        self.command = command or osmia_command(*args)
+        # Files and not pipes: a tool never waits for a test that is slow to read.
+        self.out = tempfile.TemporaryFile() if stdout is None else stdout  # noqa: SIM115
+        self.err = tempfile.TemporaryFile()  # noqa: SIM115
+        self.stdout = self.stderr = ""
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Tool:
+        read, write = os.pipe()
+        env = {**environment(), "OSMIA_READY_FD": str(write)}
+        try:
+            self.process = subprocess.Popen(
+                self.command, env=env, stdin=subprocess.DEVNULL, stdout=self.out, stderr=self.err, pass_fds=(write,)
+            )
+            os.close(write)
+            ready = select.select([read], [], [], READY_SECONDS)[0]
+            if not ready or os.read(read, 1) == b"":
+                self._collect(kill=True)
+                raise AssertionError(f"{self.command} did not get ready (status {self.status}):\n{self.stderr}")
+        finally:
+            os.close(read)
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def stop(self, sig: int = signal.SIGINT) -> Tool:
+        """Send ``sig``, wait for the end, and read what it wrote."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        return self.wait()
+
+    def wait(self, timeout: float = END_SECONDS) -> Tool:
+        assert self.process is not None
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._collect(kill=True)
+            raise AssertionError(f"{self.command} did not end:\n{self.stderr}") from None
+        self._collect()
+        return self
+
+    def _collect(self, kill: bool = False) -> None:
+        assert self.process is not None
+        if kill and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for name, file in (("stdout", self.out), ("stderr", self.err)):
+            if hasattr(file, "seek") and not file.closed:
+                file.seek(0)
+                setattr(self, name, file.read().decode("utf-8", "surrogateescape"))
+
+    @property
+    def status(self) -> int | None:
+        return self.process.returncode if self.process else None
+
+    def rows(self) -> list[str]:
+        """The lines written, heading and blank ones left out."""
+        return [line for line in self.stdout.splitlines()[1:] if line.strip()]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The lines of a run with ``--json``; the last one may be the account of losses."""
+        return [json.loads(line) for line in self.stdout.splitlines() if line.strip()]
+
+    def __enter__(self) -> Tool:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+
+
+_built: dict[str, str] = {}
+
+
+def workload(name: str) -> str:
+    """Path of the compiled ``tests/workloads/NAME.c``, linked statically (compiled once per test run)."""
+    if name not in _built:
+        compiler = next((c for c in ("gcc", "cc", "clang", "clang-14") if shutil.which(c)), None)
+        assert compiler, "a C compiler is needed for the workloads: apt-get install gcc libc6-dev"
+        out = Path(tempfile.mkdtemp(prefix="osmia-workload-")) / name
+        subprocess.run(
+            [compiler, "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", str(out), str(WORKLOADS / f"{name}.c")],
+            check=True,
+        )
+        _built[name] = str(out)
+    return _built[name]
+
+
+AnyPath = Union[str, bytes, "os.PathLike[str]"]
+
+
+def spelled(path: AnyPath) -> str:
+    """A path as ``files.c`` wants it; the empty one is a NUL."""
+    return os.fsencode(path).hex() or "00"
+
+
+class Files:
+    """The workload ``files.c``: opens what it is told, and says what the kernel answered."""
+
+    def __init__(self, name: str = "files", cwd: str | None = None) -> None:
+        program = workload("files")
+        if name != "files":  # a command name of its own
+            copy = Path(tempfile.mkdtemp(prefix="osmia-workload-")) / name
+            shutil.copy(program, copy)
+            program = str(copy)
+        self.process = subprocess.Popen(
+            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=cwd
+        )
+        self.pid = self.process.pid
+
+    def ask(self, *words: object) -> tuple[int, int]:
+        """One command; ``(result, errno)``."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        result, error = self.process.stdout.readline().split()
+        return int(result), int(error)
+
+    def open(self, path: AnyPath, flags: int = 0, mode: int = 0) -> tuple[int, int]:
+        return self.ask("open", spelled(path), flags, mode)
+
+    def openat(self, path: AnyPath, flags: int = 0, mode: int = 0, directory: int = -100) -> tuple[int, int]:
+        return self.ask("openat", directory, spelled(path), flags, mode)
+
+    def openat2(self, path: AnyPath, flags: int = 0, mode: int = 0, directory: int = -100) -> tuple[int, int]:
+        return self.ask("openat2", directory, spelled(path), flags, mode)
+
+    def chdir(self, path: AnyPath) -> tuple[int, int]:
+        return self.ask("chdir", spelled(path))
+
+    def close(self, fd: int) -> None:
+        self.ask("close", fd)
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+def eventually(check: Any, seconds: float = 3.0) -> Any:
+    """Call ``check`` until it gives something true, for ``seconds`` at most; what it gave last."""
+    end = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found or time.monotonic() > end:
+            return found
+        time.sleep(0.02)
+
+
+def programs_of(pids: Iterable[int]) -> list[dict[str, Any]]:
+    """BPF programs in the kernel that processes ``pids`` hold open, as bpftool tells."""
+    shown = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, text=True, check=True).stdout
+    wanted = set(pids)
+    return [p for p in json.loads(shown) if wanted & {holder["pid"] for holder in p.get("pids", ())}]
+
+
+def program_ids() -> set[int]:
+    """Ids of all BPF programs in the kernel."""
+    shown = subprocess.run(["bpftool", "-j", "prog", "show"], capture_output=True, text=True, check=True).stdout
+    return {p["id"] for p in json.loads(shown)}
+
+
+@contextmanager
+def bpffs() -> Iterator[str]:
+    """A private BPF file system, unmounted (with everything pinned in it) at the end."""
+    place = tempfile.mkdtemp(prefix="osmia-bpffs-")
+    subprocess.run(["mount", "-t", "bpf", "osmia-test", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        os.rmdir(place)
+
+
+@contextmanager
+def loop_device(megabytes: int = 8) -> Iterator[str]:
+    """The name (``loop3``) of a loop device over a temporary file."""
+    with tempfile.NamedTemporaryFile(prefix="osmia-loop-") as backing:
+        backing.truncate(megabytes << 20)
+        device = subprocess.run(
+            ["losetup", "-f", "--show", backing.name], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        try:
+            yield os.path.basename(device)
+        finally:
+            subprocess.run(["losetup", "-d", device], check=True)
+
+
+def in_background(work: Any, *args: Any) -> threading.Thread:
+    thread = threading.Thread(target=work, args=args, daemon=True)
+    thread.start()
+    return thread

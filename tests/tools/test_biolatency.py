@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""biolatency against a loop device, whose own statistics say how many requests there were."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import Tool, in_background, loop_device, osmia
+
+pytestmark = pytest.mark.kernel
+
+READS = 211
+BLOCK = 4096
+
+
+@pytest.fixture
+def loop() -> Iterator[str]:
+    with loop_device(8) as name:
+        time.sleep(0.1)  # what looks at new disks has looked
+        yield name
+
+
+def done(disk: str) -> int:
+    """Requests that the kernel has counted for ``disk``: reads, writes, discards, flushes."""
+    words = [int(w) for w in Path(f"/sys/block/{disk}/stat").read_text().split()]
+    return words[0] + words[4] + (words[11] if len(words) > 11 else 0) + (words[15] if len(words) > 15 else 0)
+
+
+def direct(disk: str, count: int, *, write: bool = False, pause: float = 0.0, size: int = BLOCK) -> None:
+    """``count`` direct reads (or writes) of ``size`` bytes each, one after the other."""
+    fd = os.open(f"/dev/{disk}", (os.O_WRONLY if write else os.O_RDONLY) | os.O_DIRECT)
+    buffer = mmap.mmap(-1, size)
+    try:
+        for number in range(count):
+            offset = number * size % (4 << 20)
+            moved = os.pwritev(fd, [buffer], offset) if write else os.preadv(fd, [buffer], offset)
+            assert moved == size
+            time.sleep(pause)
+    finally:
+        os.close(fd)
+
+
+def blocks(text: str, section: str) -> list[tuple[str, int]]:
+    """``(key, sum of the counts)`` for each histogram in text output."""
+    out: list[tuple[str, int]] = []
+    for line in text.splitlines():
+        head = re.match(rf"{section} = (.*?)\s*$", line)
+        row = re.match(r"\s*\d+ -> \d+\s*: (\d+)\s*\|", line)
+        if head:
+            out.append((head[1], 0))
+        elif row:
+            if not out:
+                out.append(("", 0))
+            out[-1] = (out[-1][0], out[-1][1] + int(row[1]))
+    return out
+
+
+def of_disk(text: str, disk: str) -> int:
+    return sum(count for key, count in blocks(text, "disk") if key == disk)
+
+
+def test_total_equals_the_disks_own_count(loop: str) -> None:
+    """``osmia biolatency -D 1 3`` during direct reads."""
+    tool = Tool("biolatency", "-D", "1", "3").start()
+    before = done(loop)
+    work = in_background(direct, loop, READS)
+    tool.wait(15)
+    work.join(5)
+    assert done(loop) - before == READS
+    assert of_disk(tool.stdout, loop) == READS
+    assert tool.stdout.startswith("Tracing block device I/O... Hit Ctrl-C to end.\n")
+    assert "     usecs               : count     distribution\n" in tool.stdout
+    assert tool.status == 0
+
+
+def test_without_D_there_is_one_histogram(loop: str) -> None:
+    tool = Tool("biolatency", "-d", loop).start()
+    before = done(loop)
+    direct(loop, READS)
+    direct(loop, 17, write=True)
+    delta = done(loop) - before
+    tool.stop()
+    assert delta == READS + 17
+    assert [count for _, count in blocks(tool.stdout, "disk")] == [delta]
+
+
+@pytest.mark.parametrize("options", [[], ["-Q"]])
+def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
+    """Buffered writes and reads are merged into larger requests: the count is the disk's, not the pages'."""
+    tool = Tool("biolatency", *options, "-D").start()
+    before = done(loop)
+    with open(f"/dev/{loop}", "r+b", buffering=0) as device:
+        for _ in range(64):
+            device.write(b"x" * 65536)
+        os.fdatasync(device.fileno())
+        os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        device.seek(0)
+        while device.read(1 << 20):
+            pass
+    time.sleep(0.2)
+    delta = done(loop) - before
+    tool.stop()
+    flushes = 0 if options else 1  # the empty flush itself is no request to the driver; the kernel counts it as a write
+    assert of_disk(tool.stdout, loop) == delta - flushes
+    assert delta < 64 * 16 * 2
+
+
+def test_intervals_add_up(loop: str) -> None:
+    tool = Tool("biolatency", "-D", "1", "4").start()
+    before = done(loop)
+    work = in_background(lambda: direct(loop, READS, pause=0.01))
+    tool.wait(15)
+    work.join(5)
+    assert done(loop) - before == READS
+    counts = [count for key, count in blocks(tool.stdout, "disk") if key == loop]
+    assert sum(counts) == READS and len(counts) >= 2, counts
+
+
+def test_flags_name_the_operation(loop: str) -> None:
+    tool = Tool("biolatency", "-F", "-d", loop).start()
+    direct(loop, 31)
+    direct(loop, 13, write=True)
+    tool.stop()
+    found = dict(blocks(tool.stdout, "flags"))
+    assert sum(n for key, n in found.items() if key.endswith("Read")) == 31
+    assert sum(n for key, n in found.items() if key.endswith("Write")) == 13
+    assert any("Sync-" in key for key in found)
+
+
+def test_json(loop: str) -> None:
+    tool = Tool("biolatency", "-j", "-D", "-d", loop, "1", "1").start()
+    direct(loop, READS)
+    tool.wait(10)
+    found = [json.loads(line) for line in tool.stdout.splitlines()]
+    text = json.dumps(found)
+    assert loop in text and "usecs" in text
+    assert sum(n for n in json_counts(found)) == READS
+
+
+def json_counts(value: object) -> Iterator[int]:
+    """Every ``count`` of a bucket, wherever in the objects."""
+    if isinstance(value, dict):
+        if "buckets" in value:
+            yield from (bucket["count"] if isinstance(bucket, dict) else bucket[-1] for bucket in value["buckets"])
+            return
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from json_counts(one)
+
+
+def test_extension_gives_average_and_total(loop: str) -> None:
+    tool = Tool("biolatency", "-e", "-d", loop).start()
+    direct(loop, 101)
+    tool.stop()
+    found = re.search(r"avg = (\d+) usecs, total: (\d+) usecs, count: (\d+)", tool.stdout)
+    assert found and int(found[3]) == 101 and int(found[1]) == int(found[2]) // 101
+
+
+def test_milliseconds_and_timestamp(loop: str) -> None:
+    tool = Tool("biolatency", "-mT", "-d", loop, "1", "1").start()
+    direct(loop, 11)
+    tool.wait(10)
+    assert "     msecs               : count     distribution" in tool.stdout
+    assert re.search(r"^\d\d:\d\d:\d\d\s*$", tool.stdout, re.M)
+
+
+def test_latency_is_that_of_the_device(tmp_path: Path) -> None:
+    """A disk whose requests take 30 ms shows them between 16 and 65 ms."""
+    with loop_device(8) as disk:
+        group = Path("/sys/fs/cgroup/osmia-test-io")
+        if not throttle(group, disk, 33):
+            pytest.skip("this machine has no io controller to slow a disk down with")
+        try:
+            tool = Tool("biolatency", "-Q", "-m", "-d", disk).start()
+            subprocess.run(
+                ["sh", "-c", f"echo $$ > {group}/cgroup.procs; "
+                 f"exec dd if=/dev/{disk} of=/dev/null bs=4096 count=20 iflag=direct status=none"], check=True,
+            )  # fmt: skip
+            tool.stop()
+        finally:
+            group.rmdir()
+    assert sum(count for _, count in blocks(tool.stdout, "disk")) == 20
+
+
+def throttle(group: Path, disk: str, per_second: int) -> bool:
+    """Limit reads of a new cgroup ``group`` from ``disk``; False where the kernel cannot."""
+    try:
+        (group.parent / "cgroup.subtree_control").write_text("+io")
+        group.mkdir()
+        device = Path(f"/sys/block/{disk}/dev").read_text().strip()
+        (group / "io.max").write_text(f"{device} riops={per_second}")
+    except OSError:
+        if group.is_dir():
+            group.rmdir()
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["-D", "-F"], "-D and -F exclude each other"),
+        (["-d", "no-such-disk"], "there is no disk 'no-such-disk'"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_options_are_one_sentence(args: list[str], text: str) -> None:
+    run = osmia("biolatency", *args)
+    assert run.returncode == 2 and run.stdout == ""
+    assert text in run.stderr and len(run.stderr.splitlines()) == 1

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects of all tools and examples are such that other loaders take them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from harness import EXAMPLES, TOOLS, bpffs, osmia
+
+pytestmark = pytest.mark.kernel
+
+# An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.
+UNITS = [*TOOLS, *map(str, EXAMPLES)]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=[Path(u).stem for u in UNITS])
+def test_bpftool_loads_the_object(unit: str, tmp_path: Path) -> None:
+    made = tmp_path / "unit.bpf.o"
+    run = osmia("compile", unit, "-o", str(made))
+    assert run.returncode == 0, run.stderr
+    assert made.read_bytes()[:4] == b"\x7fELF"
+    with bpffs() as place:
+        load = subprocess.run(
+            ["bpftool", "prog", "loadall", str(made), f"{place}/progs"], capture_output=True, text=True, check=False
+        )
+        assert load.returncode == 0, load.stderr
+        pinned = sorted(p.name for p in Path(place, "progs").iterdir())
+        shown = subprocess.run(
+            ["bpftool", "-j", "prog", "show", "pinned", f"{place}/progs/{pinned[0]}"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert json.loads(shown.stdout)["btf_id"] > 0, "the program has no BTF, so no line information"
+    assert pinned
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_object_does_not_depend_on_the_run(tool: str, tmp_path: Path) -> None:
+    """Compiling twice gives the same bytes."""
+    for name in ("one", "two"):
+        assert osmia("compile", tool, "-o", str(tmp_path / name)).returncode == 0
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_every_tool_is_listed_with_its_first_line() -> None:
+    shown = osmia("list").stdout
+    for tool in TOOLS:
+        source = (Path(__file__).parents[2] / "src" / "osmia" / "tools" / f"{tool}.py").read_text()
+        first = source.split('"""')[1].splitlines()[0].rstrip(".")
+        assert any(line.split()[:1] == [tool] and first in line for line in shown.splitlines()), shown
