@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -84,15 +83,22 @@ def test_profile() -> None:
 
 
 def test_tasks() -> None:
-    tool = example("tasks").start()
-    time.sleep(0.2)
-    tool.stop()
+    """This process, and all the threads of a child that has seven."""
+    code = (
+        "import threading, sys\n"
+        "for _ in range(6): threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "print(flush=True); sys.stdin.readline()\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout and child.stdout.readline()
+    expected = {int(tid) for tid in os.listdir(f"/proc/{child.pid}/task")}
+    tool = example("tasks").start().wait()
+    child.communicate("\n")
     comm = Path("/proc/self/comm").read_text().strip()
     parent = Path(f"/proc/{os.getppid()}/comm").read_text().strip()
-    lines = tool.stdout.splitlines()
-    assert f"PID {os.getpid()} TID {os.getpid()} {comm}, child of {parent}" in lines
-    threads = {int(m[1]) for line in lines if (m := re.search(r" TID (\d+) ", line))}
-    assert 1 in threads and len(threads) >= 10
+    assert f"PID {os.getpid()} TID {os.getpid()} {comm}, child of {parent}" in tool.stdout.splitlines()
+    found = re.findall(rf"^PID {child.pid} TID (\d+) \S+, child of {re.escape(comm)}$", tool.stdout, re.M)
+    assert len(expected) == 7 and sorted(map(int, found)) == sorted(expected)
 
 
 def test_readsize() -> None:

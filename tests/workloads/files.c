@@ -35,34 +35,38 @@ static void unhex(const char *hex)
 int main(void)
 {
 	static char line[4 * 4096], hex[4 * 4096];
-	char word[16];
+	char word[16], *rest;
 	long dir, flags, mode;
+	int length;
 
 	while (fgets(line, sizeof(line), stdin)) {
 		long result = -1;
 
 		errno = 0;
-		if (sscanf(line, "open %s %ld %ld", hex, &flags, &mode) == 3) {
+		if (sscanf(line, "%15s%n", word, &length) != 1)
+			return 2;
+		rest = line + length;
+		if (!strcmp(word, "open") && sscanf(rest, "%s %ld %ld", hex, &flags, &mode) == 3) {
 			unhex(hex);
 #ifdef SYS_open
 			result = syscall(SYS_open, path, (int)flags, (int)mode);
 #else
 			errno = ENOSYS;
 #endif
-		} else if (sscanf(line, "openat %ld %s %ld %ld", &dir, hex, &flags, &mode) == 4) {
+		} else if (!strcmp(word, "openat") && sscanf(rest, "%ld %s %ld %ld", &dir, hex, &flags, &mode) == 4) {
 			unhex(hex);
 			result = syscall(SYS_openat, (int)dir, path, (int)flags, (int)mode);
-		} else if (sscanf(line, "openat2 %ld %s %ld %ld", &dir, hex, &flags, &mode) == 4) {
+		} else if (!strcmp(word, "openat2") && sscanf(rest, "%ld %s %ld %ld", &dir, hex, &flags, &mode) == 4) {
 			struct open_how how = {.flags = (unsigned long)flags, .mode = (unsigned long)mode};
 
 			unhex(hex);
 			result = syscall(SYS_openat2, (int)dir, path, &how, sizeof(how));
-		} else if (sscanf(line, "chdir %s", hex) == 1) {
+		} else if (!strcmp(word, "chdir") && sscanf(rest, "%s", hex) == 1) {
 			unhex(hex);
 			result = chdir(path);
-		} else if (sscanf(line, "close %ld", &dir) == 1) {
+		} else if (!strcmp(word, "close") && sscanf(rest, "%ld", &dir) == 1) {
 			result = close((int)dir);
-		} else if (sscanf(line, "%15s", word) == 1 && !strcmp(word, "pid")) {
+		} else if (!strcmp(word, "pid")) {
 			result = getpid();
 		} else {
 			return 2;

@@ -88,6 +88,51 @@ class Common:
         return out
 
 
+def user_id(word: str) -> int:
+    """A user by number or name; ValueError where there is no such user."""
+    if word.isdecimal():
+        return int(word)
+    import pwd
+
+    try:
+        return pwd.getpwnam(word).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {word!r}") from None
+
+
+def cgroup_id(word: str) -> int:
+    """The id of a cgroup (v2) by its path, absolute or below the mount point: its directory's inode number.
+
+    kernfs has used inode numbers as ids since 5.5; ValueError where there is
+    no such cgroup.
+    """
+    import os
+
+    path = word if word.startswith("/sys/fs/cgroup") else "/sys/fs/cgroup/" + word.lstrip("/")
+    if not os.path.isfile(os.path.join(path, "cgroup.procs")):
+        raise ValueError(f"{word!r} is no cgroup (v2)")
+    return os.stat(path).st_ino
+
+
+def process_id(word: str) -> int:
+    """A process or thread id; ValueError where there is no such process, or its number here is not the kernel's."""
+    import os
+
+    from osmia.kernel.proc import in_initial_pid_namespace
+
+    if not word.isdecimal() or not int(word):
+        raise ValueError(f"{word!r} is no process id")
+    if not os.path.exists(f"/proc/{int(word)}"):
+        raise ValueError(f"there is no process {word}")
+    if in_initial_pid_namespace() is False:
+        raise ValueError("process ids of a container are not those of the kernel: use --cgroup, or run on the host")
+    return int(word)
+
+
+#: How the values of the shared filters are read: things of this machine, that :mod:`osmia.lang` knows nothing of.
+_FILTERS = {"pid": process_id, "tid": process_id, "uid": user_id, "cgroup": cgroup_id}
+
+
 def own_options(unit: Unit) -> tuple[list[Option], list[Option]]:
     """The tool's own options, and the filters that it imported, each in order of definition."""
     filters: Any = sys.modules.get("osmia.lang.filters")
@@ -114,6 +159,10 @@ def shared_filter(unit: Unit, name: str) -> Option | None:
 def parser_of(unit: Unit, common: Common) -> Parser:
     """The command line of ``unit``."""
     own, filters = own_options(unit)
+    for name, parse in _FILTERS.items():
+        option = shared_filter(unit, name)
+        if option is not None and option.parse is None:
+            option.parse = parse
     parser = Parser(unit.name, [*own, *filters, *common.options(unit)])
     # A tool may declare a common option anew, to give it another letter or text (bcc's -j for --json).
     for name, option in list(vars(common).items()):

@@ -33,7 +33,7 @@ from osmia.lang.builtins import BUILTINS, Builtin
 from osmia.lang.hist import Hist
 from osmia.lang.maps import Map, Ring
 from osmia.lang.probes import Prog
-from osmia.lang.types import Event, Int, KStruct, is_enum
+from osmia.lang.types import Address, Event, Int, KStruct, is_enum
 from osmia.obj import consts
 
 
@@ -103,7 +103,7 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
     item = owner.const
     if isinstance(item, Map):
         return _map_method(fn, node, item, name)
-    if isinstance(item, Hist) or isinstance(item, mapops.KeyedHist):
+    if isinstance(item, (Hist, mapops.KeyedHist)):
         if name != "add":
             fn.fail(node, f"a histogram has no {name}() in kernel code", "it has add(value)")
         args = args_of(fn, node, 1, 2, "add")
@@ -113,8 +113,12 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
     if isinstance(item, Ring):
         fn.fail(node, f"{name}() of a ring belongs into a with statement", "write: with ring.reserve() as e:")
     if isinstance(owner.ft, TTail):
+        if name == "truncate":
+            args_of(fn, node, 0, 0, name)
+            eventops.mark_cut(fn, owner)
+            return const(None)
         if name != "add":
-            fn.fail(node, f"strings of variable length have no {name}()", "they have add(text)")
+            fn.fail(node, f"strings of variable length have no {name}()", "they have add(text) and truncate()")
         eventops.add_string(fn, node, owner, args_of(fn, node, 1, 2, "add"))
         return const(None)
     if isinstance(owner.ft, TEvent) and name == "discard":
@@ -282,7 +286,7 @@ def _read(space: str) -> Callable[[Fn, ast.Call], Val]:
         raw = mem.read_raw(fn, space, place, what if isinstance(what, tir.Int) else tir.U8)
         if kind is bool:
             return Val(TBOOL, [tir.Convert(tir.BOOL, fn.loc, raw, tir.BOOL)])
-        if hasattr(kind, "target"):
+        if issubclass(kind, Address):
             return Val(TPtr(kind.space, kernel_type(fn, node, kind.target)), [raw])
         return Val(SINT if isinstance(what, tir.Int) and what.signed else UINT, [raw])
 

@@ -17,6 +17,8 @@ from osmia.errors import CompileError
 if TYPE_CHECKING:
     from osmia.compiler.builder import Builder
 
+_PLACED = (ast.expr, ast.stmt, ast.arg, ast.pattern, ast.keyword)  # syntax-tree nodes that know their place
+
 
 @dataclass
 class Var:
@@ -73,9 +75,9 @@ class Fn:
         """Refuse the program at ``node`` (None: at the statement being compiled)."""
         line, column = self.loc
         end = column + 1
-        if node is not None and hasattr(node, "lineno"):
+        if isinstance(node, _PLACED):
             line, column = node.lineno, node.col_offset
-            end = node.end_col_offset if node.end_lineno == line else 10_000  # type: ignore[attr-defined]
+            end = (node.end_col_offset or column + 1) if node.end_lineno == line else 10_000
         text = self.file.line(line)
         raw = text.encode()
         raise CompileError(
@@ -85,7 +87,7 @@ class Fn:
 
     def at(self, node: ast.AST) -> None:
         """What is emitted from now on comes from ``node``."""
-        if hasattr(node, "lineno"):
+        if isinstance(node, _PLACED):
             self.loc = (node.lineno, node.col_offset)
 
     # -- emitting -------------------------------------------------------

@@ -106,7 +106,8 @@ class CoreGlobals:
     def _node(self, t: tir.KType) -> str:
         info = self._info
         if isinstance(t, tir.KInt):
-            return info.basic(t.name, t.size, _encoding(t))
+            # BTF has no nameless integers; the name is not compared.
+            return info.basic(t.name or f"int{t.size * 8}", t.size, _encoding(t))
         if isinstance(t, tir.KPtr):
             return info.pointer("null")
         if isinstance(t, tir.KFloat):

@@ -30,9 +30,12 @@ _INT_NAMES = {
 _MAX_COLUMN = 1023
 
 
+_ESCAPES = {b: f"\\{b:02X}" for b in range(256) if not 32 <= b < 127 or b in (34, 92)}
+
+
 def escape(data: bytes) -> str:
     """``data`` inside the quotes of an IR string."""
-    return "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data)
+    return data.decode("latin-1").translate(_ESCAPES)
 
 
 def quoted(text: str) -> str:
@@ -50,6 +53,7 @@ class DebugInfo:
         self._lines: list[str] = []  # the text of node N, empty while reserved
         self._ids: dict[str, str] = {}
         self._types: dict[tir.Mem | None, str] = {}
+        self._files: dict[str, str] = {}
         self._globals: list[str] = []
         self._sources = sources
         self.unit = self.reserve()
@@ -78,9 +82,12 @@ class DebugInfo:
     # -- files and places
 
     def file(self, path: str) -> str:
-        text = self._text(path)
-        source = f", source: {quoted(text)}" if text is not None else ""
-        return self.node(f'!DIFile(filename: {quoted(path)}, directory: ""{source})')
+        ref = self._files.get(path)
+        if ref is None:
+            text = self._text(path)
+            source = f", source: {quoted(text)}" if text is not None else ""
+            ref = self._files[path] = self.node(f'!DIFile(filename: {quoted(path)}, directory: ""{source})')
+        return ref
 
     def _text(self, path: str) -> str | None:
         """The text to embed for ``path``: of every file or, as LLVM demands, of none."""

@@ -31,13 +31,12 @@ STATE = tir.Struct(
 )
 USED, COUNT, CUT, DROP = 0, 8, 16, 24
 CUT_BIT = 31
+PERCPU_LIMIT = 32768  # PCPU_MIN_UNIT_SIZE, include/linux/percpu.h: the largest value of a per-CPU map
 
 
 def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> None:
     """``with ring.reserve() as name: body()``."""
     layout = ring.event.layout()
-    state = fn.slot(("state", fn.mod.map(ring)), STATE)
-    fn.emit(tir.Zero(fn.loc, state, 32))
     if layout.tail is None:
         flags = [fn.num(layout.size), fn.num(0)]
         base = fn.helper(RESERVE, fn.global_(fn.mod.map(ring)), *flags, result=tir.Ptr("mem"))
@@ -45,6 +44,11 @@ def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> N
         base = _scratch(fn, ring)
     block: list[tir.Stmt] = []
     with fn.into(block):
+        if layout.tail is None:
+            state = fn.slot(("state", fn.mod.map(ring)), STATE)
+        else:
+            state = fn.keep(fn.offset(base, _state_offset(ring)))
+        fn.emit(tir.Zero(fn.loc, state, STATE.size))
         _clear(fn, node, ring, base, name)
         event = Val(TEvent(ring), [base, state])
         body(event, lambda: send(fn, ring, base, state))
@@ -55,13 +59,27 @@ def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> N
     fn.if_(fn.not_null(base), block, skipped)
 
 
+def _state_offset(ring: Ring) -> int:
+    """Where the send state lies in scratch memory: behind the event, with room for one string to overshoot.
+
+    It lies in the map and not on the stack so that the verifier forgets what
+    it knew of it: it follows each value of a stack slot down each path, and
+    a loop of a hundred strings would take it a million steps.
+    """
+    layout = ring.event.layout()
+    assert layout.tail is not None
+    each = layout.tail.type.each if mem.is_strings(layout.tail.type) else 0
+    return (layout.fixed + layout.tail.size + each + 7) // 8 * 8
+
+
 def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
     layout = ring.event.layout()
-    tail = layout.tail
-    assert tail is not None
-    each = tail.type.each if mem.is_strings(tail.type) else 0
-    index = fn.mod.scratch((fn.root, fn.mod.map(ring)), layout.fixed + tail.size + each)
+    need = _state_offset(ring) + STATE.size
+    if need > PERCPU_LIMIT:
+        fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"
+                f" {PERCPU_LIMIT}", "make its last field smaller")
+    index = fn.mod.scratch((fn.root, fn.mod.map(ring)), need)
     place = fn.slot(("key", "u32"), tir.U32)
     fn.store(place, fn.num(index), tir.U32)
     return fn.helper(consts.BPF_FUNC_map_lookup_elem, fn.global_(SCRATCH), place, result=tir.Ptr("mem"))
@@ -127,9 +145,9 @@ def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr, flags: tir.Expr
     layout = ring.event.layout()
     tail = layout.tail
     assert tail is not None
-    used = fn.load(fn.offset(state, USED), tir.U64)
+    used = fn.load(fn.offset(state, USED), tir.U64, volatile=True)
     if mem.is_strings(tail.type):
-        count = fn.load(fn.offset(state, COUNT), tir.U64)
+        count = fn.load(fn.offset(state, COUNT), tir.U64, volatile=True)
         cut = fn.bin("shl", fn.load(fn.offset(state, CUT), tir.U64), fn.num(CUT_BIT), False)
         fn.store(fn.offset(base, tail.offset - 4), fn.bin("or", count, cut, False), tir.U32)
         limit = tail.size
@@ -191,7 +209,7 @@ def add_string(fn: Fn, node: ast.Call, tail: Val, args: list[Val]) -> None:
     text = mem.as_text(fn, args[0], node.args[0])
     base, state = tail.exprs
     used = fn.local(tir.U64, "used")
-    fn.set(used, tir.Barrier(tir.U64, fn.loc, fn.load(fn.offset(state, USED), tir.U64)))
+    fn.set(used, tir.Barrier(tir.U64, fn.loc, fn.load(fn.offset(state, USED), tir.U64, volatile=True)))
     fits: list[tir.Stmt] = []
     with fn.into(fits):
         place = fn.keep(fn.offset(base, field.offset, fn.get(used)))
@@ -225,8 +243,13 @@ def _advance(fn: Fn, state: tir.Expr, used: tir.Expr, n: tir.Expr, each: int, fi
     full: list[tir.Stmt] = [tir.Store(fn.loc, fn.offset(state, CUT), fn.num(1), tir.U64)]
     fn.if_(fn.cmp("eq", n, fn.num(each)), full)
     fn.store(fn.offset(state, USED), fn.get(end), tir.U64)
-    count = fn.load(fn.offset(state, COUNT), tir.U64)
+    count = fn.load(fn.offset(state, COUNT), tir.U64, volatile=True)
     fn.store(fn.offset(state, COUNT), fn.bin("add", count, fn.num(1), False), tir.U64)
+
+
+def mark_cut(fn: Fn, tail: Val) -> None:
+    """``e.args.truncate()``: there were more strings."""
+    fn.store(fn.offset(tail.exprs[1], CUT), fn.num(1), tir.U64)
 
 
 def discard(fn: Fn, event: Val) -> None:

@@ -384,9 +384,9 @@ def assign(fn: Fn, node: ast.AST, var: Any, value: Val) -> None:
     for local, part in zip(var.locals, converted(fn, node, var.ft, value), strict=True):
         if isinstance(local.type, (tir.Array, tir.Struct)):
             place = tir.AddrOf(tir.Ptr("mem"), fn.loc, local)
-            mem.write_str(fn, node, place, local.type.size, part)  # type: ignore[arg-type]
+            mem.write_str(fn, node, place, local.type.size, part)
         else:
-            fn.set(local, part)  # type: ignore[arg-type]
+            fn.set(local, part)
 
 
 def converted(fn: Fn, node: ast.AST, ft: Any, value: Val) -> list[Any]:
@@ -397,8 +397,8 @@ def converted(fn: Fn, node: ast.AST, ft: Any, value: Val) -> list[Any]:
         return list(value.exprs)
     if isinstance(ft, TInt):
         made, _ = fn.as_int(value, node)
-        return [made if made.type == components(ft)[0] else tir.Convert(components(ft)[0], fn.loc, made,  # type: ignore[arg-type]
-                                                                        components(ft)[0])]
+        want = tir.S64 if ft.signed else tir.U64
+        return [made if made.type == want else tir.Convert(want, fn.loc, made, want)]
     if isinstance(ft, TBool):
         return [truth_of(fn, value, node)]
     if isinstance(ft, TOpt):
@@ -465,7 +465,7 @@ def _attribute(fn: Fn, node: ast.Attribute) -> Val:
 def _of_object(fn: Fn, node: ast.Attribute, item: Any) -> Val:
     if isinstance(item, Current):
         return _current(fn, node)
-    if isinstance(item, ModuleType) or isinstance(item, type):
+    if isinstance(item, (ModuleType, type)):
         if not hasattr(item, node.attr):
             fn.fail(node, f"{item.__name__} has no attribute {node.attr!r}")
         return reified(fn, node, getattr(item, node.attr))
@@ -525,6 +525,11 @@ def _subscript(fn: Fn, node: ast.Subscript) -> Val:
         if not item.keyed:
             fn.fail(node, "this histogram has no key", "make it with key=TYPE")
         return const(mapops.KeyedHist(item, _steady(fn, index)))
+    if isinstance(value.ft, TPtr) and value.ft.space == "ctx" and value.ft.kt is None:
+        at = fn.constant_int(index, node.slice, "the index")
+        if at < 0:
+            fn.fail(node.slice, "the words of the context are counted from 0")
+        return Val(SINT, [fn.load(fn.offset(value.exprs[0], 8 * at), tir.S64)])
     if isinstance(value.ft, (TPtr, TEmbed)):
         return mem.element(fn, node, value, index)
     if isinstance(value.ft, TRef):
@@ -540,7 +545,7 @@ def _subscript(fn: Fn, node: ast.Subscript) -> Val:
         return parts[at]
     if isinstance(item, type):
         fn.fail(node, "types are made outside kernel code", "give the type a name in the module")
-    if isinstance(value.ft, TStr) or isinstance(value.ft, TText):
+    if isinstance(value.ft, (TStr, TText)):
         fn.fail(node, "text cannot be indexed in kernel code", "compare it, use startswith() or `in`")
     fn.expected(value, node.value, "something with elements")
 

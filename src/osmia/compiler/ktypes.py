@@ -7,11 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from osmia.compiler import tir
-from osmia.lang.types import KStruct, size_align
+from osmia.lang.types import Address, KStruct, size_align
 from osmia.obj import consts
 from osmia.obj.btf import Btf
 
 _STRUCT, _UNION = (consts.BTF_KIND_STRUCT,), (consts.BTF_KIND_UNION,)
+# How C programmers spell integers, and how compilers name them in BTF.
+_C_NAMES = {
+    "unsigned": "unsigned int", "long": "long int", "unsigned long": "long unsigned int", "short": "short int",
+    "unsigned short": "short unsigned int", "long long": "long long int",
+    "unsigned long long": "long long unsigned int", "bool": "_Bool",
+}
 _BOOL_ENCODING = 4  # BTF_INT_BOOL, include/uapi/linux/btf.h
 
 
@@ -51,7 +57,7 @@ class KT:
 
     def target(self) -> KT:
         """What a pointer points to, or the type of an array's elements."""
-        return self.fixed_target or self.kernel.type(self.target_id)
+        return self.fixed_target or self.kernel.by_id(self.target_id)
 
     def member(self, name: str) -> tuple[tir.KField, KT] | None:
         """The field ``name``, also through anonymous members: its place and its type."""
@@ -59,7 +65,7 @@ class KT:
         if found is None:
             return None
         path, bit_offset = found
-        kind = self.kernel.type(path[-1].type_id)
+        kind = self.kernel.by_id(path[-1].type_id)
         return tir.KField(name, bit_offset, path[-1].bitfield_size, kind.tir()), kind
 
     def fields(self) -> list[str]:
@@ -117,12 +123,12 @@ class Flavour(KT):
 
             kind = eval(kind, dict(vars(sys.modules[self.owner.__module__])))
         place = 64 * list(self.notes).index(name)
-        if isinstance(kind, type) and getattr(kind, "target", ""):
+        if isinstance(kind, type) and issubclass(kind, Address):
             made = KT(self.kernel, "ptr", "", 8)
             made.target_id = self.kernel.named(kind.target).id
         else:
             size, _ = size_align(kind)
-            made = KT(self.kernel, "int", kind.__name__, size, bool(kind.signed))
+            made = KT(self.kernel, "int", kind.__name__, size, bool(getattr(kind, "signed", False)))
         return tir.KField(name, place, 0, made.tir()), made
 
     def fields(self) -> list[str]:
@@ -139,7 +145,7 @@ class Kernel:
         self.void = KT(self, "void", "void", 0)
         self._prefixed: list[tuple[str, int]] | None = None
 
-    def type(self, id: int) -> KT:
+    def by_id(self, id: int) -> KT:
         """The type with BTF id ``id``."""
         made = self._types.get(id)
         if made is None:
@@ -174,12 +180,13 @@ class Kernel:
             return KT(self, "float", t.name, t.size, id=real)
         if k == consts.BTF_KIND_FWD:
             full = btf.find(t.name, _STRUCT) or btf.find(t.name, _UNION)
-            return self.type(full) if full else KT(self, "struct", t.name, 0, id=real)
+            return self.by_id(full) if full else KT(self, "struct", t.name, 0, id=real)
         return KT(self, "func", t.name, 0, id=real)
 
     def named(self, name: str) -> KT:
         """``struct x``, ``union x``, ``char``, ``void`` or a typedef's name; KeyError where there is none."""
         name = " ".join(name.split())
+        name = _C_NAMES.get(name, name)
         if name == "void":
             return self.void
         if name == "char":
@@ -194,7 +201,7 @@ class Kernel:
             id = self.btf.find(name, (consts.BTF_KIND_TYPEDEF, consts.BTF_KIND_INT))
         if not id:
             raise KeyError(name)
-        return self.type(id)
+        return self.by_id(id)
 
     def flavour(self, cls: type[KStruct]) -> KT:
         """The author's description of a structure."""
@@ -210,7 +217,7 @@ class Kernel:
         if self.btf is not None:
             id = self.btf.find(f"trace_event_raw_{event}", _STRUCT)
             if id:
-                return self.type(id)
+                return self.by_id(id)
         text = self.format(category, event) if self.format is not None else None
         if text is None:
             return None
@@ -225,7 +232,7 @@ class Kernel:
             self._prefixed = self.btf.find_prefix("trace_event_raw_")
         best = [id for _, id in self._prefixed if self._places(id) == want]
         near = sorted(best, key=lambda id: -_common(self.btf.get(id).name[16:], event))  # type: ignore[union-attr]
-        return self.type(near[0]) if near else self._from_format(text, event)
+        return self.by_id(near[0]) if near else self._from_format(text, event)
 
     def _places(self, id: int) -> set[tuple[str, int]]:
         assert self.btf is not None
@@ -244,7 +251,7 @@ class Kernel:
         name = synth.struct_name(event)
         made = Kernel(Btf(synth.btf_from_formats({name: text})))
         id = made.btf.find(name, _STRUCT) if made.btf is not None else 0
-        return made.type(id) if id else None
+        return made.by_id(id) if id else None
 
     def tracepoint_args(self, event: str) -> list[KT] | None:
         """Types of a raw tracepoint's arguments (from ``btf_trace_NAME``); None where the event is unknown."""
@@ -255,7 +262,7 @@ class Kernel:
             return None
         pointer = self.btf.get(self.btf.resolve(id))
         proto = self.btf.get(self.btf.resolve(pointer.type_id))
-        return [self.type(p) for _, p in proto.params[1:]]
+        return [self.by_id(p) for _, p in proto.params[1:]]
 
     def suggest(self, prefix: str, name: str, kinds: tuple[int, ...]) -> list[str]:
         """Names near to ``name`` among the BTF names that start with ``prefix``."""

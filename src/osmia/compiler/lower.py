@@ -22,6 +22,8 @@ _HEAD = [
     'target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"',
     'target triple = "bpfel"',
 ]
+# By number: 0 programs, 1 barriers (body.py), 2 relocation globals
+# (core_globals.py), 3 inlined functions, 4 subprograms and loop callbacks.
 # no-builtins: without it LLVM makes loops into calls of memset, which BPF has not.
 _ATTRIBUTES = [
     'attributes #0 = { nounwind "no-builtins" }',

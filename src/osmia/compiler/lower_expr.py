@@ -260,7 +260,9 @@ def _load(b: Body, e: tir.Load) -> str:
     if space == "ctx":
         # LLVM would merge the loads of two branches into one through a chosen
         # address, which the verifier refuses for the context.
-        value = b.opaque(value, value_type(e.mem)) if not isinstance(e.mem, tir.Bool) else value
+        if isinstance(e.mem, tir.Bool):
+            return coerce(b, b.opaque(to_int(b, value, e.mem), "i64"), tir.U64, e.type)
+        value = b.opaque(value, value_type(e.mem))
     return coerce(b, value, _value_of(e.mem), e.type)
 
 

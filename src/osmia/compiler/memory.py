@@ -42,7 +42,8 @@ BIGGEST_ON_STACK = 256
 def field_of_pointer(fn: Fn, node: ast.Attribute, value: Val) -> Val:
     """``pointer.name``: the value of a scalar field, a view of an embedded structure, a pointer."""
     embed = as_embed(fn, value, node)
-    kt = embed.ft.kt  # type: ignore[union-attr]
+    assert isinstance(embed.ft, TEmbed)
+    kt = embed.ft.kt
     if kt.member(node.attr) is None and kt.member(f"__data_loc_{node.attr}") is not None:
         return _data_location(fn, embed, kt, node.attr)
     found = lookup(fn, node, kt, node.attr)
@@ -246,7 +247,9 @@ def read(fn: Fn, place: tir.Expr, kind: Any) -> Val:
         mem = memory(kind)
         expr = fn.load(place, mem)
         if isinstance(kind, type) and issubclass(kind, Address):
-            return Val(TPtr(kind.space, fn.mod.kernel.named(kind.target)), [expr])
+            from osmia.compiler.exprs import kernel_type
+
+            return Val(TPtr(kind.space, kernel_type(fn, ast.Pass(), kind.target)), [expr])
         assert isinstance(mem, tir.Int)
         return Val(SINT if mem.signed else UINT, [expr])
     if issubclass(kind, Str):

@@ -92,8 +92,8 @@ def dump(unit: Unit, stage: str, *, btf: Btf | None, tracepoint_format: Formats 
     if stage == "asm":
         return assembly(text)
     if stage == "btf":
-        from osmia.obj.btf_text import show_btf
+        from osmia.obj.btf_text import listing
         from osmia.obj.elf import parse_object
 
-        return show_btf(parse_object(compile_ir(text), unit.name).btf)
+        return listing(Btf(parse_object(compile_ir(text), unit.name).btf))
     raise UserError(f"there is no stage {stage!r}", fix=f"stages are {', '.join(STAGES)}")

@@ -308,7 +308,7 @@ def settled(ft: FT) -> FT:
 def author_kind(ft: FT) -> Any:
     """The author's type for memory that ``ft`` refers to, or None."""
     if isinstance(ft, TStr):
-        return Str[ft.n]  # type: ignore[misc,valid-type]
+        return Str[ft.n]
     if isinstance(ft, TRef) and isinstance(ft.kind, type) and issubclass(ft.kind, (Event, Bytes)):
         return ft.kind
     return None

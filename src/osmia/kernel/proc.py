@@ -24,7 +24,8 @@ def wall_offset_ns() -> int:
 
 def boot_offset_ns() -> int:
     """CLOCK_BOOTTIME minus CLOCK_MONOTONIC, ns: the time spent suspended."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC)  # first, so that the difference is never negative
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - monotonic
 
 
 def clock_ticks() -> int:

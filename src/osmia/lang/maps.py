@@ -12,6 +12,7 @@ dictionary.
 from __future__ import annotations
 
 from _collections_abc import MutableMapping
+from abc import ABCMeta
 
 from osmia.lang.codec import decoder, encode
 from osmia.lang.types import Event, size_align, zero
@@ -51,7 +52,7 @@ class MapBase:
         return f"<{type(self).__name__} {self.name or '(unnamed)'}>"
 
 
-class _MapType(type(MutableMapping)):
+class _MapType(ABCMeta):
     """Metaclass: ``Hash[u32, u64]`` is a subclass of ``Hash`` with key and value types."""
 
     def __getitem__(cls, types: Any) -> Any:

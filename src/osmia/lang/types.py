@@ -180,6 +180,10 @@ class Strs(list, metaclass=_Sized):  # type: ignore[type-arg]
         """Append the string at ``text`` (a user or kernel pointer; a ``str`` when run as Python)."""
         self.append(str(text))
 
+    def truncate(self) -> None:
+        """Mark the strings as cut: there were more than the kernel half looked at."""
+        self.truncated = True
+
     @classmethod
     def show(cls, parts: list[str], truncated: bool) -> Any:
         """The value that users see for the strings ``parts``."""
@@ -199,11 +203,11 @@ class Path(Strs):
         if not parts:
             return ""
         given, names = parts[0], parts[1:]
-        mark = "..." if truncated else ""
         if not names:
-            return given + mark
-        base = mark + "/".join(reversed([name for name in names if name != "/"]))
-        return f"{base if mark else '/' + base}/{given}" if base else "/" + given
+            return given + ("..." if truncated else "")
+        base = "/".join(reversed([name for name in names if name != "/"]))
+        root = "..." if truncated else ""  # the names nearest to the root are the ones that were cut
+        return f"{root}/{base}/{given}" if base else f"{root}/{given}"
 
 
 Comm: Any = Str.of(16)

@@ -39,7 +39,7 @@ class Unit:
             self.maps.setdefault(key, value)
         elif isinstance(value, Option):
             value.name = value.name or key
-            if value not in self.options:
+            if not any(value is one for one in self.options):  # == compares their values
                 self.options.append(value)
         elif isinstance(value, Template) and self.template is None:
             self.template = value

@@ -77,3 +77,17 @@ def btf_skip_qualifiers(btf: Btf, id: int) -> int:
 def _join(word: str, inner: str) -> str:
     # `char[16]` but `char *` and `char name`.
     return f"{word} {inner}" if inner and inner[0] != "[" else word + inner
+
+
+def listing(btf: Btf) -> str:
+    """Every type of ``btf``, one a line: id, kind, name or declaration; members and parameters below."""
+    from osmia.obj.btf import KIND_NAMES
+
+    lines = []
+    for id in btf.ids():
+        t = btf.get(id)
+        head = f"[{id}] {KIND_NAMES[t.kind]} {t.name or declare(btf, id, '')}".rstrip()
+        lines.append(f"{head} size={t.size}" if t.kind in (BTF_KIND_STRUCT, BTF_KIND_UNION) else head)
+        lines += [f"    {m.bit_offset // 8:5} {declare(btf, m.type_id, m.name)}" for m in t.members]
+        lines += [f"    {name} = {value}" for name, value in t.enumerators]
+    return "\n".join(lines)

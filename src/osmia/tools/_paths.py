@@ -13,7 +13,7 @@ from osmia.lang.builtins import container_of, current, read_user
 from osmia.lang.types import u8
 
 AT_FDCWD = -100  # include/uapi/linux/fcntl.h
-DEPTH = 128  # directories and mounts; PATH_MAX allows more, nobody has more
+DEPTH = 1024  # directories and mounts; PATH_MAX allows no more than 2,048
 NAME_MAX = 256  # include/uapi/linux/limits.h, and the NUL
 SLASH = ord("/")
 
@@ -58,4 +58,4 @@ def add_names(path, place):
                 return
             path.add(dentry.d_name.name, NAME_MAX)
             dentry = dentry.d_parent
-    path.truncate()
+    path.add("...")

@@ -3,30 +3,10 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Col,
-    Comm,
-    Event,
-    Hash,
-    Ring,
-    Strs,
-    cast,
-    cpu,
-    current,
-    event_table,
-    first_of,
-    ktime,
-    option,
-    raw_tracepoint,
-    read_user,
-    s32,
-    tp_btf,
-    tracepoint,
-    u32,
-    u64,
-)
-from osmia.lang.filters import wanted
-from osmia.lang.types import User
+from osmia import Col, Hash, Ring, event_table, first_of, option, raw_tracepoint, tp_btf, tracepoint
+from osmia.lang.builtins import cast, cpu, current, ktime, read_user
+from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
+from osmia.lang.types import Comm, Event, Strs, User, s32, u32, u64
 from osmia.tools._show import clock, elapsed, pattern, refused, user_id
 
 MOST = 2048  # arguments looked at; the kernel's own limit is by bytes only
@@ -48,14 +28,14 @@ cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --
 mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
                   help="not here: use --cgroup PATH")  # fmt: skip
 
-UserStr, UserWords = User["char"], User["unsigned long"]
+UserStr = User["char"]
 
 
 class Call(Event):
     """What a thread asked for, until the call fails or the new program is in place."""
 
     filename: UserStr
-    argv: UserWords
+    argv: u64  # address of the strings' addresses
     argc: u32
 
 
@@ -70,7 +50,7 @@ class Exec(Event):
     ret: s32
     comm: Comm
     pcomm: Comm
-    args: Strs[32000, 4096]
+    args: Strs[28000, 4096]
 
 
 calls = Hash[u32, Call]()  # by thread
@@ -113,7 +93,7 @@ def add_args(args, words, size, first, end):
             break
         address = read_user(words, u64, first + i) if size == 8 else read_user(words, u32, first + i)
         args.add(cast(address, "char", user=True))
-    args.truncate()
+    args.add("...")
 
 
 @first_of(tp_btf("sched_process_exec"), raw_tracepoint("sched_process_exec"))

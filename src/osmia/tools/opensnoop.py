@@ -3,27 +3,11 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Col,
-    Comm,
-    Event,
-    Hash,
-    Path,
-    Ring,
-    current,
-    event_table,
-    ktime,
-    option,
-    s32,
-    tracepoint,
-    u16,
-    u32,
-    u64,
-)
-from osmia.lang.filters import tid, wanted
-from osmia.lang.types import User
+from osmia import Col, Hash, Ring, current, event_table, ktime, option, tracepoint
+from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
+from osmia.lang.types import Comm, Event, Path, User, s32, u16, u32, u64
 from osmia.tools._paths import AT_FDCWD, add_path
-from osmia.tools._show import elapsed, refused
+from osmia.tools._show import elapsed, refused, user_id
 
 MODES = {"O_RDONLY": 1 << 32, "O_WRONLY": 1 << 33, "O_RDWR": 1 << 34}  # bit 32 + the access mode
 O_CREAT, O_ACCMODE, O_TMPFILE = 0o100, 3, 0o20000000  # include/uapi/asm-generic/fcntl.h; O_TMPFILE without O_DIRECTORY
@@ -42,6 +26,8 @@ def flag_bits(word):
 timestamp = option("-T", "--timestamp", help="show the time in seconds since the first row")
 print_uid = option("-U", "--print-uid", help="show the user's id")
 failed = option("-x", "--failed", help="show failed opens only")
+tid = option("-t", "--tid", type=int, metavar="TID", help="trace this thread only")
+uid = option("-u", "--uid", type=int, default=-1, parse=user_id, metavar="USER", help="this user only (name or id)")
 extended = option("-e", "--extended_fields", help="show the flags and the mode")
 flags = option("-f", "--flag_filter", type=int, parse=flag_bits, metavar="FLAG",
                help="show opens with this flag only (O_WRONLY, ...); may be given more than once")  # fmt: skip
@@ -84,22 +70,24 @@ calls = Hash[u32, Call]()  # by thread
 opens = Ring(Open)
 
 
+def enter(path, directory, flags, mode, how):
+    if wanted() and (not tid or current.pid == tid) and (uid < 0 or current.uid == uid):
+        calls[current.pid] = Call(path=path, directory=directory, flags=flags, mode=mode, how=how)
+
+
 @tracepoint("syscalls:sys_enter_open", optional=True)  # arm64 has no open()
 def enter_open(call):
-    if wanted():
-        calls[current.pid] = Call(path=call.filename, directory=AT_FDCWD, flags=call.flags, mode=call.mode)
+    enter(call.filename, AT_FDCWD, call.flags, call.mode, 0)
 
 
 @tracepoint("syscalls:sys_enter_openat")
 def enter_openat(call):
-    if wanted():
-        calls[current.pid] = Call(path=call.filename, directory=call.dfd, flags=call.flags, mode=call.mode)
+    enter(call.filename, call.dfd, call.flags, call.mode, 0)
 
 
 @tracepoint("syscalls:sys_enter_openat2", optional=True)  # 5.6
 def enter_openat2(call):
-    if wanted():
-        calls[current.pid] = Call(path=call.filename, directory=call.dfd, how=call.how)
+    enter(call.filename, call.dfd, 0, 0, call.how)
 
 
 def leave(ret):

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Sets everything up and runs all checks and tests, as root because most of them trace this kernel.
+#   sudo ./test.sh [arguments for pytest]
+set -eu
+cd "$(dirname "$0")"
+[ "$(id -u)" = 0 ] || {
+    echo "test: tracing needs root: sudo ./test.sh" >&2
+    exit 1
+}
+
+# need COMMAND PACKAGE...: the first package that can be had brings the command.
+need() {
+    command=$1
+    shift
+    command -v "$command" >/dev/null && return
+    command -v apt-get >/dev/null || {
+        echo "test: $command is needed (Debian: $1)" >&2
+        exit 1
+    }
+    [ -n "${updated:-}" ] || apt-get update -qq >/dev/null 2>&1 || true
+    updated=1
+    for package in "$@"; do
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 || true
+        command -v "$command" >/dev/null && return
+    done
+    echo "test: could not install $command" >&2
+    exit 1
+}
+
+PATH=$PATH:/usr/sbin:/sbin
+export PATH
+./setup.sh test >/dev/null
+need gcc gcc
+[ -e /usr/include/stdio.h ] || need no-such-command libc6-dev 2>/dev/null || true
+command -v clang >/dev/null || ls /usr/bin/clang-[0-9]* >/dev/null 2>&1 || need clang clang
+need bpftool bpftool linux-tools-common
+need setpriv util-linux
+need losetup util-linux mount
+need man man-db
+[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
+
+bin=$PWD/.venv/bin
+# The tests run against this tree, not against what is installed.
+PYTHONPATH=$PWD/src
+export PYTHONPATH
+"$bin/ruff" check --quiet .
+"$bin/mypy" --no-error-summary
+"$bin/lint-imports" --no-cache >/tmp/osmia-imports.$$ || {
+    cat /tmp/osmia-imports.$$
+    exit 1
+}
+rm -f /tmp/osmia-imports.$$
+"$bin/python" scripts/gen_consts.py --check
+"$bin/python" scripts/gen_man.py --check
+exec "$bin/python" -m pytest -q -p no:cacheprovider "$@"

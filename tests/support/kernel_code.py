@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel code given as text: import it, compile it, run it on this kernel, and look at maps, rings and losses.
+
+The same module object holds the maps that the test reads (live while the
+object is loaded, simulated otherwise), so one text serves both worlds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import itertools
+import os
+import shutil
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from osmia.compiler.stages import compile_unit
+from osmia.events.decode import Decoder
+from osmia.events.loss import MAP as LOSS_MAP
+from osmia.events.loss import Losses
+from osmia.events.prints import RING as PRINT_RING
+from osmia.events.prints import Printer
+from osmia.events.ring import Ring
+from osmia.kernel import btf_source
+from osmia.lang.codec import encode
+from osmia.lang.maps import RINGBUF
+from osmia.lang.unit import Unit
+from osmia.link import attach
+from osmia.link.base import Link
+from osmia.load.object import LiveObject, load
+from osmia.obj import meta
+from osmia.obj.elf import parse_object
+
+HEAD = "# SPDX-License-Identifier: Apache-2.0\nfrom osmia import *\n\n"
+U64 = (1 << 64) - 1
+_numbers = itertools.count(1)
+_folder = ""
+
+
+def folder() -> str:
+    """A directory for the modules of this test run."""
+    global _folder
+    if not _folder:
+        _folder = tempfile.mkdtemp(prefix="osmia-tests-")
+        atexit.register(shutil.rmtree, _folder, True)
+    return _folder
+
+
+def module(text: str, name: str = "") -> ModuleType:
+    """``text`` as an imported module of its own file; everything of osmia is in scope."""
+    name = name or f"kernel_code_{next(_numbers)}"
+    path = os.path.join(folder(), f"{name}.py")
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(HEAD + text)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+def tracepoint_format(category: str, event: str) -> str | None:
+    """The format text of a tracepoint of this kernel."""
+    try:
+        with open(f"/sys/kernel/tracing/events/{category}/{event}/format", encoding="ascii") as stream:
+            return stream.read()
+    except OSError:
+        return None
+
+
+def compile_module(made: ModuleType) -> bytes:
+    """The object of a module, with this kernel's types."""
+    unit = Unit("test", vars(made))
+    return compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_format).object
+
+
+class Running:
+    """A module in the kernel: ``module`` (its maps are bound to the live ones), programs, rings, losses, prints."""
+
+    def __init__(self, made: ModuleType, live: LiveObject, records: list[tuple[str, ...]]) -> None:
+        self.module = made
+        self.live = live
+        self.records = records
+        self.links: list[Link] = []
+        self._losses = Losses(records, live.maps.get(LOSS_MAP))
+        self._rings: dict[str, Ring] = {}
+        self.bound: list[Any] = []
+        for record in records:
+            if record[0] == "map" and record[1] in live.maps:
+                space = vars(sys.modules[record[2]]) if record[2] else vars(made)
+                space[record[3]].live = live.maps[record[1]]
+                self.bound.append(space[record[3]])
+
+    def words(self, prog: str, *inputs: int, size: int = 32) -> list[int]:
+        """Run a ``@syscall_prog``; its context afterwards as unsigned 64-bit words."""
+        padded = [value & U64 for value in inputs] + [0] * (size - len(inputs))
+        raw = self.live.progs[prog].test_run(struct.pack(f"<{size}Q", *padded))[1]
+        return list(struct.unpack(f"<{size}Q", raw))
+
+    def run(self, prog: str, *inputs: int) -> int:
+        """Run a ``@syscall_prog``; the last of 32 words of its context (``ctx[31]``) as a signed number."""
+        return signed(self.words(prog, *inputs)[31])
+
+    def attach(self, prog: str, **options: Any) -> Link:
+        """Attach a program until the end of the block."""
+        link = attach(self.live.progs[prog], **options)
+        self.links.append(link)
+        return link
+
+    def ring(self, name: str) -> Ring:
+        if name not in self._rings:
+            one = self.live.maps[name]
+            assert one.type == RINGBUF
+            self._rings[name] = Ring(one.fd, one.max_entries)
+        return self._rings[name]
+
+    def span(self, name: str, timeout: float = 0.0) -> bytes:
+        """All that a ring holds now; with ``timeout`` waits (seconds) for the first record."""
+        ring, out = self.ring(name), b""
+        end = time.monotonic() + timeout
+        while not ring.pending() and time.monotonic() < end:
+            time.sleep(0.01)
+        while part := ring.take():
+            out += part
+        return out
+
+    def events(self, name: str, timeout: float = 0.0) -> list[Any]:
+        """The events in a ring, as objects of its event class."""
+        kind = getattr(self.module, name).event
+        rows = Decoder(kind).rows(self.span(name, timeout))
+        fields = [field.name for field in kind.layout()]
+        return [kind(**dict(zip(fields, row, strict=True))) for row in rows]
+
+    def printed(self, timeout: float = 0.0) -> list[str]:
+        """The lines printed so far."""
+        return Printer(self.records).lines(self.span(PRINT_RING, timeout))
+
+    def lost(self) -> dict[tuple[str, str], int]:
+        """``(kind, what)`` -> how many were lost."""
+        return {(slot.kind, slot.what): n for slot, n in self._losses.read()}
+
+    def close(self) -> None:
+        for link in self.links:
+            link.close()
+        for ring in self._rings.values():
+            ring.close()
+        for one in self.bound:
+            one.live = None
+        self.live.close()
+
+
+@contextmanager
+def running(source: str | ModuleType, options: dict[str, Any] | None = None, **named: Any) -> Iterator[Running]:
+    """Compile and load ``source`` (text or module); ``options`` sets option variables by their name in the module."""
+    made = module(source) if isinstance(source, str) else source
+    spec = parse_object(compile_module(made), "test")
+    records = meta.load(spec.meta)
+    for record in records:
+        if record[0] == "option" and options and record[3] in options:
+            option = getattr(made, record[3])
+            for data in spec.maps.values():
+                if data.contents is not None and record[1] in data.variables:
+                    data.set(record[1], encode(option.stored, options[record[3]]))
+    one = Running(made, load(spec, **named), records)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def signed(word: int) -> int:
+    """A 64-bit word as a signed number."""
+    return word - (1 << 64) if word >> 63 else word
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
+    """The first true value of ``condition()``; fails after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "what was waited for did not happen"
+        time.sleep(0.01)
