@@ -9,22 +9,24 @@ cd "$(dirname "$0")"
     exit 1
 }
 
+# install PACKAGE: quietly; whether it worked is seen by what it brings.
+install() {
+    command -v apt-get >/dev/null || return 0
+    [ -n "${updated:-}" ] || apt-get update -qq >/dev/null 2>&1 || true
+    updated=1
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 || true
+}
+
 # need COMMAND PACKAGE...: the first package that can be had brings the command.
 need() {
     command=$1
     shift
     command -v "$command" >/dev/null && return
-    command -v apt-get >/dev/null || {
-        echo "test: $command is needed (Debian: $1)" >&2
-        exit 1
-    }
-    [ -n "${updated:-}" ] || apt-get update -qq >/dev/null 2>&1 || true
-    updated=1
     for package in "$@"; do
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null 2>&1 || true
+        install "$package"
         command -v "$command" >/dev/null && return
     done
-    echo "test: could not install $command" >&2
+    echo "test: the command $command is needed (Debian: package $1)" >&2
     exit 1
 }
 
@@ -32,12 +34,11 @@ PATH=$PATH:/usr/sbin:/sbin
 export PATH
 ./setup.sh test >/dev/null
 need gcc gcc
-[ -e /usr/include/stdio.h ] || need no-such-command libc6-dev 2>/dev/null || true
+[ -e /usr/include/stdio.h ] || install libc6-dev
 command -v clang >/dev/null || ls /usr/bin/clang-[0-9]* >/dev/null 2>&1 || need clang clang
 need bpftool bpftool linux-tools-common
 need setpriv util-linux
 need losetup util-linux mount
-need man man-db
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
 
 bin=$PWD/.venv/bin

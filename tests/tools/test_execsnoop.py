@@ -78,7 +78,7 @@ def test_more_arguments_than_the_bound_are_marked() -> None:
     with Tool("execsnoop", "--ppid", str(os.getpid())) as tool:
         spawn(TRUE, *args)
     (row,) = tool.rows()
-    shown = row.split()[4:]
+    shown = row.split()[5:]
     assert shown[-1] == "..." and shown[:-1] == args[: len(shown) - 1] and len(shown) > 1000
 
 
@@ -87,9 +87,8 @@ def test_a_long_argument_is_cut_and_marked() -> None:
     with Tool("execsnoop", "--ppid", str(os.getpid())) as tool:
         spawn(TRUE, "before", long, "after")
     (row,) = tool.rows()
-    shown = row.split()[3:]
-    assert shown[1] == "before" and row.rstrip().endswith("...")
-    assert set(shown[2].rstrip(".")) == {"x"} and 4000 <= len(shown[2]) < 20_000
+    shown = row.split()[4:]
+    assert shown == [TRUE, "before", "x" * 4095, "after", "..."] or shown == [TRUE, "before", "x" * 4095, "after..."]
 
 
 def test_max_args_bounds_what_is_shown() -> None:

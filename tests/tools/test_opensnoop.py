@@ -314,7 +314,7 @@ def test_threads_do_not_mix(names: list[str]) -> None:
         "sys.stdin.readline()\n"
         "def work(path):\n"
         "    time.sleep(0.01)\n"
-        "    print(threading.get_native_id(), path, flush=True)\n"
+        "    os.write(1, f'{threading.get_native_id()} {path}\\n'.encode())\n"
         "    for _ in range(101): os.close(os.open(path, os.O_RDONLY))\n"
         "ts = [threading.Thread(target=work, args=(p,)) for p in sys.argv[1:]]\n"
         "[t.start() for t in ts]; [t.join() for t in ts]\n"

@@ -116,7 +116,7 @@ def test_errors_name_the_command() -> None:
 
 
 def test_kernel_internal_errno_has_a_text() -> None:
-    with bpf.override(Refuse(524)), pytest.raises(OSError, match="not supported by this kernel.*BPF_PROG_TEST_RUN"):
+    with bpf.override(Refuse(524)), pytest.raises(OSError, match=r"not supported by this kernel.*BPF_PROG_TEST_RUN"):
         bpf.prog_test_run(3)
 
 

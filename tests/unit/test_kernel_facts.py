@@ -177,7 +177,7 @@ def test_no_btf_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     features.turn_off("btf")
     assert btf_source.kernel_btf() is None
     assert btf_source.type_id("task_struct", 4) == 0 and btf_source.attach_target("x", 12) == (0, 0)
-    with pytest.raises(NotSupported, match="tried /sys/kernel/btf/vmlinux.*--btf FILE"):
+    with pytest.raises(NotSupported, match=r"tried /sys/kernel/btf/vmlinux.*--btf FILE"):
         btf_source.find()
 
 

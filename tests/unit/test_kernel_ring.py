@@ -15,6 +15,8 @@ from osmia.events.ring import BUSY, DISCARDED, Ring, records, same_stride
 from osmia.kernel import bpf
 
 SIZE = 4096
+LIMITS = st.integers(8, 600)
+STATES = ("ok", "ok", "busy", "drop")
 
 
 class Kernel:
@@ -121,8 +123,7 @@ def test_one_record_larger_than_the_limit_still_comes(kernel: Kernel) -> None:
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.sampled_from(("ok", "ok", "busy", "drop"))), max_size=40),
-       st.integers(8, 600))  # fmt: skip
+@given(st.lists(st.tuples(st.binary(min_size=1, max_size=60), st.sampled_from(STATES)), max_size=40), LIMITS)
 def test_any_history(history: list[tuple[bytes, str]], limit: int) -> None:
     kernel = Kernel()
     before, bpf.map_memory = bpf.map_memory, kernel.map_memory  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 
 Options are described where they are declared (``Option.help``), everything
 else in ``docs/tools/NAME.md``; the examples are taken from there into
-``data/help/NAME.txt`` by ``scripts/gen_docs.py``, because an installed
+``data/help-NAME.txt`` by ``scripts/gen_man.py``, because an installed
 package has no docs folder.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from osmia.lang.options import Option
     from osmia.lang.unit import Unit
 
-_HELP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", "help")
+_HELP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data")
 _WIDTH, _COLUMN = 100, 28
 
 
@@ -61,7 +61,7 @@ def argument_lines(option: Option) -> str:
 def examples(name: str) -> str:
     """The examples of a tool, or nothing."""
     try:
-        with open(os.path.join(_HELP, name + ".txt"), encoding="utf-8") as file:
+        with open(os.path.join(_HELP, f"help-{name}.txt"), encoding="utf-8") as file:
             return file.read()
     except OSError:
         return ""

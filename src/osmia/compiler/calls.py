@@ -8,11 +8,13 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from osmia.compiler import eventops, mapops, numbers, tir
+from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler.core import Fn, describe
-from osmia.compiler.exprs import expr, kernel_type, truth_of
+from osmia.compiler.dispatch import expr
+from osmia.compiler.kmem import kernel_type
 from osmia.compiler.layout import is_scalar, memory
+from osmia.compiler.truth import truth_of
 from osmia.compiler.values import (
     SINT,
     TBOOL,
@@ -127,7 +129,7 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
         return const(None)
     if name == "startswith":
         args = args_of(fn, node, 1, 1, name)
-        return numbers.truth(mem.starts_with(fn, func.value, owner, args[0]))
+        return numbers.truth(texts.starts_with(fn, func.value, owner, args[0]))
     if name == "bit_length" and isinstance(owner.ft, (TInt, TBool)):
         return Val(SINT, [tir.Fls(tir.S64, fn.loc, fn.as_int(owner, func.value)[0])])
     return None
@@ -151,7 +153,7 @@ def _construct(fn: Fn, node: ast.Call, kind: type) -> Val:
         value = args_of(fn, node, 1, 1, kind.__name__)[0]
         if isinstance(value.const, int):
             return const(int(value.const) if kind is int else kind(value.const))
-        number, signed = fn.as_int(mem.pointer(fn, value), node.args[0])
+        number, signed = fn.as_int(kmem.pointer(fn, value), node.args[0])
         if kind is int:
             return Val(SINT if signed else UINT, [number])
         to = memory(kind)
@@ -263,7 +265,7 @@ def _text(space: str, default: int) -> Callable[[Fn, ast.Call], Val]:
 
 def _address(fn: Fn, node: ast.Call, value: Val, space: str) -> tir.Expr:
     """The first argument as an address in ``space``; an address of the other space is refused."""
-    where = mem.pointer(fn, value)
+    where = kmem.pointer(fn, value)
     if isinstance(where.ft, TPtr):
         real = "user" if where.ft.space == "user" else "kernel"
         if real != space:
@@ -283,7 +285,7 @@ def _read(space: str) -> Callable[[Fn, ast.Call], Val]:
         if len(args) > 2:
             index, _ = fn.as_int(args[2], node.args[2])
             place = fn.offset(place, 0, index, what.size)
-        raw = mem.read_raw(fn, space, place, what if isinstance(what, tir.Int) else tir.U8)
+        raw = kmem.read_raw(fn, space, place, what if isinstance(what, tir.Int) else tir.U8)
         if kind is bool:
             return Val(TBOOL, [tir.Convert(tir.BOOL, fn.loc, raw, tir.BOOL)])
         if issubclass(kind, Address):
@@ -301,7 +303,7 @@ def _cast(fn: Fn, node: ast.Call) -> Val:
         user = bool(word.value.value)
     args = args_of(fn, node, 2, 2, "cast")
     kt = _kernel_kind(fn, node.args[1], args[1])
-    value = mem.pointer(fn, args[0])
+    value = kmem.pointer(fn, args[0])
     if isinstance(value.ft, TPtr):
         if user and value.ft.space != "user":
             fn.fail(node, "this is a kernel address", "leave user=True out")
@@ -332,8 +334,8 @@ def _container_of(fn: Fn, node: ast.Call) -> Val:
     name = args[2].const
     if not isinstance(name, str):
         fn.fail(node.args[2], "the third argument is the member's name, as text")
-    field, _ = mem.lookup(fn, node.args[2], kt, name)
-    value = mem.pointer(fn, args[0])
+    field, _ = kmem.lookup(fn, node.args[2], kt, name)
+    value = kmem.pointer(fn, args[0])
     space = "user" if isinstance(value.ft, TPtr) and value.ft.space == "user" else "kernel"
     number, _ = fn.as_int(value, node.args[0])
     path = tir.Access(kt.tir(), (field,))
@@ -353,7 +355,7 @@ def _exists(fn: Fn, node: ast.Call) -> Val:
         return _core_truth(fn, tir.CoreType(tir.U64, fn.loc, ktype, "exists"))
     if not isinstance(arg, ast.Attribute):
         fn.fail(arg, "exists() takes a field (task.__state) or a type (\"struct folio\")")
-    owner = mem.as_embed(fn, expr(fn, arg.value), arg)
+    owner = kmem.as_embed(fn, expr(fn, arg.value), arg)
     ft = owner.ft
     assert isinstance(ft, TEmbed)
     found = ft.kt.member(arg.attr) if ft.kt.kind in ("struct", "union") else None
@@ -375,9 +377,9 @@ def _sizeof(fn: Fn, node: ast.Call) -> Val:
     if isinstance(arg, ast.Attribute):
         owner = expr(fn, arg.value)
         if isinstance(owner.ft, (TPtr, TEmbed)):
-            embed = mem.as_embed(fn, owner, arg)
+            embed = kmem.as_embed(fn, owner, arg)
             assert isinstance(embed.ft, TEmbed)
-            field, _ = mem.lookup(fn, arg, embed.ft.kt, arg.attr)
+            field, _ = kmem.lookup(fn, arg, embed.ft.kt, arg.attr)
             path = tir.Access(embed.ft.root.tir(), (*embed.ft.steps, field))  # type: ignore[arg-type]
             return Val(UINT, [tir.CoreField(tir.U64, fn.loc, path, "size")])
     value = expr(fn, arg)

@@ -196,6 +196,10 @@ class Fn:
         call = tir.Call(tir.VOID, self.loc, self.mod.loss_function(self), [self.num(slot), n or self.num(1)])
         self.emit(tir.Eval(self.loc, call))
 
+    def steady(self, value: Val) -> Val:
+        """``value`` evaluated now, so that what follows cannot change it."""
+        return Val(value.ft, [self.keep(e) for e in value.exprs])
+
     # -- variables ------------------------------------------------------
 
     def read(self, var: Var, name: str = "") -> Val:

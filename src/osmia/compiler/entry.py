@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ast
 
-from osmia.compiler import memory as mem
-from osmia.compiler import tir
+from osmia.compiler import kmem, tir
 from osmia.compiler.core import Fn, Record, Var
+from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
 from osmia.compiler.values import FT, SINT, UINT, TConst, TEmbed, TPtr, Val, components
 from osmia.errors import NotFound
@@ -79,8 +79,6 @@ def _context(fn: Fn) -> tir.Expr:
 
 
 def _structure(fn: Fn, name: str) -> Val:
-    from osmia.compiler.exprs import kernel_type
-
     return Val(TPtr("ctx", kernel_type(fn, fn.source.node, name)), [_context(fn)])
 
 
@@ -184,17 +182,15 @@ class IterRecord(Record):
     def __init__(self, fn: Fn, target: str) -> None:
         self.target = target
         self.context = fn.func.params[0]
-        from osmia.compiler.exprs import kernel_type
-
         self.kt: KT = kernel_type(fn, fn.source.node, f"struct bpf_iter__{target}")
 
     def field(self, fn: Fn, node: ast.Attribute) -> Val:
-        found, kind = mem.lookup(fn, node, self.kt, node.attr)
+        found, kind = kmem.lookup(fn, node, self.kt, node.attr)
         place = tir.Get(tir.Ptr("ctx"), fn.loc, self.context)
         embed = Val(TEmbed("ctx", self.kt, (found,), kind), [place])
         if kind.kind != "ptr":
-            return mem.step(fn, Val(TEmbed("ctx", self.kt, (), self.kt), [place]), found, kind)
-        raw = fn.load(mem.address(fn, embed), tir.Ptr("btf"))
+            return kmem.step(fn, Val(TEmbed("ctx", self.kt, (), self.kt), [place]), found, kind)
+        raw = fn.load(kmem.address(fn, embed), tir.Ptr("btf"))
         return Val(TPtr("btf", kind.target()), [raw])
 
 

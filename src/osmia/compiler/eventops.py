@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from osmia.compiler import kmem, texts, tir
 from osmia.compiler import memory as mem
-from osmia.compiler import tir
 from osmia.compiler.builder import PRINTS, SCRATCH
 from osmia.compiler.core import Fn
 from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail, TText, Val, const
@@ -74,7 +74,6 @@ def _state_offset(ring: Ring) -> int:
 
 def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
-    layout = ring.event.layout()
     need = _state_offset(ring) + STATE.size
     if need > PERCPU_LIMIT:
         fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"
@@ -181,14 +180,14 @@ def assign_field(fn: Fn, node: ast.Attribute, event: Val, value: Val) -> None:
 def _assign_tail(fn: Fn, node: ast.AST, event: Val, field: Field, value: Val) -> None:
     if mem.is_strings(field.type):
         fn.fail(node, f"{field.name} is a list of strings", f"write e.{field.name}.add(text)")
-    text = mem.as_text(fn, value, node)
+    text = texts.as_text(fn, value, node)
     place = fn.offset(event.exprs[0], field.offset)
     if isinstance(text.ft, TText) and text.ft.source != "comm":
-        n = mem.read_text(fn, place, field.size, text)
+        n = texts.read_text(fn, place, field.size, text)
         fn.store(fn.offset(event.exprs[1], USED), _at_least_zero(fn, n), tir.U64)
         return
     size = text.ft.n if isinstance(text.ft, TStr) else 16 if isinstance(text.ft, TText) else len(str(text.const)) + 1
-    mem.write_str(fn, node, place, field.size, text, fresh=True)
+    texts.write_str(fn, node, place, field.size, text, fresh=True)
     fn.store(fn.offset(event.exprs[1], USED), fn.num(min(size, field.size)), tir.U64)
 
 
@@ -206,7 +205,7 @@ def add_string(fn: Fn, node: ast.Call, tail: Val, args: list[Val]) -> None:
     each = fn.constant_int(args[1], node.args[1], "the limit") if len(args) > 1 else field.type.each
     if not 1 <= each <= field.type.each:
         fn.fail(node, f"the limit must be from 1 to {field.type.each}")
-    text = mem.as_text(fn, args[0], node.args[0])
+    text = texts.as_text(fn, args[0], node.args[0])
     base, state = tail.exprs
     used = fn.local(tir.U64, "used")
     fn.set(used, tir.Barrier(tir.U64, fn.loc, fn.load(fn.offset(state, USED), tir.U64, volatile=True)))
@@ -222,10 +221,10 @@ def add_string(fn: Fn, node: ast.Call, tail: Val, args: list[Val]) -> None:
 def _copy_string(fn: Fn, node: ast.Call, place: tir.Expr, each: int, text: Val) -> tir.Expr:
     """Copy one string of at most ``each`` bytes; its length with NUL."""
     if isinstance(text.ft, TText) and text.ft.source != "comm":
-        return fn.keep(_at_least_zero(fn, mem.read_text(fn, place, each, text)))
-    inside = mem.in_memory(fn, text, node)
+        return fn.keep(_at_least_zero(fn, texts.read_text(fn, place, each, text)))
+    inside = texts.in_memory(fn, text, node)
     assert isinstance(inside.ft, TStr)
-    read = mem.READ_STR["kernel"]
+    read = kmem.READ_STR["kernel"]
     source = tir.Convert(tir.U64, fn.loc, inside.exprs[0], tir.U64)
     return fn.keep(_at_least_zero(fn, fn.helper(read, place, fn.num(min(each, inside.ft.n)), source)))
 
@@ -263,7 +262,7 @@ def discard(fn: Fn, event: Val) -> None:
 
 def print_call(fn: Fn, node: ast.Call) -> Val:
     """``print(f"…", …)``: the values go to the user side, which formats them."""
-    from osmia.compiler.exprs import expr
+    from osmia.compiler.dispatch import expr
 
     if node.keywords:
         fn.fail(node.keywords[0].value, "print() takes no keyword arguments in kernel code")
@@ -299,12 +298,11 @@ def _formatted(fn: Fn, piece: ast.FormattedValue) -> tuple[ast.expr, str]:
 
 def _printable(fn: Fn, node: ast.expr, value: Val) -> Val:
     """A number, or text in memory."""
-    from osmia.compiler.exprs import _texty
 
     if isinstance(value.ft, (TInt, TBool)):
         return Val(value.ft, [fn.keep(value.exprs[0])])
-    if _texty(value):
-        return mem.in_memory(fn, value, node, key="print")
+    if texts.texty(value):
+        return texts.in_memory(fn, value, node, key="print")
     if isinstance(value.ft, TPtr):
         return Val(TInt(False), [fn.as_int(value, node)[0]])
     return Val(TInt(True), [fn.as_int(value, node)[0]])
@@ -328,7 +326,7 @@ def _send_print(fn: Fn, node: ast.Call, form: str, parts: list[tuple[Val, ast.ex
         for value, where in parts:
             place = fn.offset(base, at)
             if isinstance(value.ft, TStr):
-                mem.write_str(fn, where, place, value.ft.n, value, fresh=True)
+                texts.write_str(fn, where, place, value.ft.n, value, fresh=True)
                 at += (value.ft.n + 7) // 8 * 8
             else:
                 fn.store(place, fn.as_int(value, where)[0], tir.U64)

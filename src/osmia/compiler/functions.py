@@ -13,9 +13,10 @@ import inspect
 from types import FunctionType
 from typing import Any
 
-from osmia.compiler import tir
+from osmia.compiler import texts, tir
 from osmia.compiler.core import Fn, Var
-from osmia.compiler.exprs import expr
+from osmia.compiler.dispatch import expr
+from osmia.compiler.lookups import reified
 from osmia.compiler.values import FT, NONE, Val, components, settled
 from osmia.lang.builtins import is_subprogram
 
@@ -59,11 +60,10 @@ def call_function(fn: Fn, node: ast.Call, function: FunctionType) -> Val:
 
 
 def _argument(fn: Fn, value: Val) -> list[tir.Expr]:
-    from osmia.compiler.memory import in_memory
     from osmia.compiler.values import TText
 
     if isinstance(value.ft, TText):
-        return in_memory(fn, value, ast.Pass()).exprs
+        return texts.in_memory(fn, value, ast.Pass()).exprs
     return [fn.keep(e) for e in value.exprs]
 
 
@@ -88,8 +88,6 @@ def _bind_arguments(fn: Fn, node: ast.Call, function: FunctionType) -> dict[str,
         if name in bound.arguments:
             out[name] = bound.arguments[name]
         else:
-            from osmia.compiler.exprs import reified
-
             out[name] = reified(fn, node, parameter.default)
     return out
 

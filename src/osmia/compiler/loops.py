@@ -128,15 +128,3 @@ def _lay_out(func: tir.Func, plan: Plan) -> None:
 def _add_local(frame: Frame, local: tir.Local) -> None:
     if local not in frame.locals:
         frame.locals[local] = frame.add(local.type.size)
-
-
-def can_break(body: list[tir.Stmt]) -> bool:
-    """Whether ``body`` holds a ``break`` or ``return`` that ends the loop it belongs to."""
-    for stmt in body:
-        if isinstance(stmt, (tir.Break, tir.Return)):
-            return True
-        if isinstance(stmt, tir.If) and (can_break(stmt.then) or can_break(stmt.orelse)):
-            return True
-        if isinstance(stmt, Loop) and any(isinstance(n, tir.Return) for n in walk.walk(stmt.body)):
-            return True
-    return False

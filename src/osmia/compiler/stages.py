@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from osmia.compiler import tir
+from osmia.compiler import (  # what handles each kind of node registers itself when imported
+    assign,  # noqa: F401
+    exprs,  # noqa: F401
+    flow,  # noqa: F401
+    lookups,  # noqa: F401
+    stmts,  # noqa: F401
+    tir,
+)
 from osmia.compiler.builder import Builder
 from osmia.compiler.entry import compile_prog
 from osmia.compiler.ktypes import Kernel

@@ -80,6 +80,8 @@ class Ring:
 
         A span of whole records with their headers, discarded ones included;
         None if nothing is committed.  A record still being written ends it.
+        Best called in turns with :meth:`wait`, which lets a few milliseconds'
+        worth pile up; calling it again at once yields ever smaller spans.
         """
         position = self._consumer[0]
         available = self._producer[0] - position

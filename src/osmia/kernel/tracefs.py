@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import os
 
-from osmia.errors import NotFound, NotSupported
-from osmia.kernel import caps
+from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel.door import MACHINE, address, syscall
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _NR_MOUNT = {"x86_64": 165, "s390x": 21, "ppc64le": 21}.get(MACHINE, 40)
 _found: list[str] = []
+
+
+def _refused(action: str, cause: OSError, *, where: str = "") -> UserError:
+    from osmia.kernel import caps  # error paths only: keeps it out of a warm start
+
+    return caps.refused(action, cause, where=where)
 
 
 def root() -> str:
@@ -28,7 +33,7 @@ def root() -> str:
             return place
     place = _PLACES[0]
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
-        raise caps.refused("read tracefs", PermissionError(13, "Permission denied", place))
+        raise _refused("read tracefs", PermissionError(13, "Permission denied", place))
     if os.path.isdir(place):
         _mount(place)
         if os.path.isdir(place + "/events"):
@@ -41,7 +46,7 @@ def _mount(place: str) -> None:
     target, kind = os.fsencode(place) + b"\0", b"tracefs\0"
     result = syscall(_NR_MOUNT, address(kind), address(target), address(kind), 0, 0)
     if result < 0:
-        raise caps.refused("mount tracefs", OSError(-result, os.strerror(-result), f"mount -t tracefs {place}"))
+        raise _refused("mount tracefs", OSError(-result, os.strerror(-result), f"mount -t tracefs {place}"))
 
 
 def _plain(name: str) -> bool:
@@ -56,7 +61,7 @@ def _read(category: str, name: str, file: str) -> str:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except PermissionError as e:
-        raise caps.refused("read tracefs", e, where=f"{category}:{name}") from None
+        raise _refused("read tracefs", e, where=f"{category}:{name}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"no tracepoint {category}:{name} in this kernel", fix=suggest(category, name)) from None
 

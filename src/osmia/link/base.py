@@ -11,7 +11,6 @@ import errno
 import os
 
 from osmia.errors import NotSupported, UserError
-from osmia.kernel import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +49,18 @@ class Link:
             os.close(self.fds.pop(0))
 
 
+def refused(action: str, cause: OSError, *, where: str) -> UserError:
+    """:func:`osmia.kernel.caps.refused`."""
+    from osmia.kernel import caps  # error paths only: keeps it out of a warm start
+
+    return caps.refused(action, cause, where=where)
+
+
 def failed(prog: LiveProg, target: str, cause: OSError) -> UserError:
     """The error for a refusal to attach ``prog`` to ``target``."""
     where = f"{prog.name} ({target})" if target else prog.name
     if cause.errno in (errno.EPERM, errno.EACCES):
-        return caps.refused("attach a program", cause, where=where)
+        return refused("attach a program", cause, where=where)
     if cause.errno == errno.EEXIST or cause.errno == errno.EBUSY:
         return UserError(f"something else is attached there ({cause.filename}: {cause.strerror})", where=where)
     if cause.errno == errno.EMFILE:

@@ -11,8 +11,8 @@ import errno
 import os
 
 from osmia.errors import NotSupported, UserError
-from osmia.kernel import caps, cpus, perf
-from osmia.link.base import Link, failed
+from osmia.kernel import cpus, perf
+from osmia.link.base import Link, failed, refused
 from osmia.link.tracepoint import bind
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def _open_one(settings: bytearray, cpu: int, pid: int) -> tuple[int, OSError | N
 def _refusal(prog: LiveProg, name: str, frequency: int, cause: OSError) -> UserError:
     where = f"{prog.name} ({name})"
     if cause.errno in (errno.EPERM, errno.EACCES):
-        return caps.refused("open a perf event", cause, where=where)
+        return refused("open a perf event", cause, where=where)
     if cause.errno == errno.ENOENT or cause.errno == errno.EOPNOTSUPP or cause.errno == errno.ENODEV:
         kind = "hardware counter" if EVENTS[name][0] != perf.PERF_TYPE_SOFTWARE else "event"
         return NotSupported(f"this machine has no such {kind}", where=where, fix="virtual machines often have none")

@@ -11,8 +11,8 @@ import errno
 import os
 
 from osmia.errors import UserError
-from osmia.kernel import bpf, caps, cpus, features, perf, tracefs
-from osmia.link.base import Link, failed
+from osmia.kernel import bpf, cpus, features, perf, tracefs
+from osmia.link.base import Link, failed, refused
 from osmia.obj import consts
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def attach(prog: LiveProg, target: str) -> Link:
         fd = perf.event_open(event, cpu=cpus.online()[0])
     except OSError as e:
         if e.errno in (errno.EPERM, errno.EACCES):
-            raise caps.refused("open a perf event", e, where=target) from None
+            raise refused("open a perf event", e, where=target) from None
         raise failed(prog, target, e) from None
     return _bind(prog, target, fd)
 

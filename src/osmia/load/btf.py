@@ -87,5 +87,7 @@ def _replace(out: bytearray, at: int, kind: int, count: int, small: int) -> None
         for i in range(count):
             type_id, offset, _ = struct.unpack_from("<III", out, body + 12 * i)
             struct.pack_into("<III", out, body + 12 * i, 0, type_id, offset * 8)
+    elif kind == consts.BTF_KIND_ENUM:  # the flag for signed values came with 6.0
+        struct.pack_into("<I", out, at + 4, consts.BTF_KIND_ENUM << 24 | count)
     elif kind == consts.BTF_KIND_FUNC:  # linkage (the low bits) came with 5.6
         struct.pack_into("<I", out, at + 4, consts.BTF_KIND_FUNC << 24)

@@ -12,7 +12,7 @@ import errno
 import os
 
 from osmia.errors import NotSupported, UserError
-from osmia.kernel import bpf, caps, cpus, features, proc
+from osmia.kernel import bpf, cpus, features, proc
 from osmia.obj import consts
 
 TYPE_CHECKING = False
@@ -271,6 +271,8 @@ def _create(spec: MapSpec, name: str, entries: int, btf_fd: int, inner_fd: int) 
 def _failed(spec: MapSpec, cause: OSError) -> UserError:
     where = f"map {spec.name}"
     if cause.errno == errno.EPERM:
+        from osmia.kernel import caps  # error paths only: keeps it out of a warm start
+
         return caps.refused("create a map", cause, where=where)
     if cause.errno == errno.ENOMEM or cause.errno == errno.E2BIG:
         return UserError(f"too big for this machine ({cause.strerror})", where=where, fix="give it fewer entries")

@@ -12,7 +12,7 @@ import errno
 import os
 
 from osmia.errors import NotFound, NotSupported, UserError
-from osmia.kernel import bpf, btf_source, caps, features
+from osmia.kernel import bpf, btf_source, features
 from osmia.load import btf
 from osmia.load import map as maps
 from osmia.load.assemble import assemble
@@ -143,10 +143,16 @@ def _load_btf(spec: ObjectSpec, live: LiveObject) -> int:
     try:
         fd, note = btf.load(b"" if features.off("object_btf") else spec.btf)
     except PermissionError as e:
-        raise caps.refused("load BTF", e, where=spec.name) from None
+        raise _refused("load BTF", e, spec.name) from None
     if note:
         live.notes.append(note)
     return fd
+
+
+def _refused(action: str, cause: OSError, where: str) -> UserError:
+    from osmia.kernel import caps  # error paths only: keeps it out of a warm start
+
+    return caps.refused(action, cause, where=where)
 
 
 def _make_map(spec: MapSpec, btf_fd: int, size: int, object_name: str, pin_root: str) -> LiveMap:
@@ -202,7 +208,7 @@ class _Loading:
             return self._attempt(None)
         except OSError as e:
             if e.errno == errno.EPERM:
-                raise caps.refused("load a tracing program", e, where=self.prog.name) from None
+                raise _refused("load a tracing program", e, self.prog.name) from None
             too_old = e.errno == errno.E2BIG and self.by_kernel and features.has("core_relo") is False
         if too_old:
             self._relocate()

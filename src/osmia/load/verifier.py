@@ -210,8 +210,9 @@ def _sentences(log: str) -> list[str]:
 
     noise = re.compile(
         r"\d+: |;|processed \d+ insns|verification time|stack depth|from \d+ to \d+|mark_precise|regs=|last_idx|"
-        r"first_idx|parent |R\d+(_\w+)?=|func#\d+ @|caller:|callee:|frame\d+:|propagating|peak_states|cur state:|old state:|"
-        r"returning from callee|to caller at|Func#\d+ |Validating |CO-RE relocating|arg#\d|live regs|$"
+        r"first_idx|parent |R\d+(_\w+)?=|func#\d+ @|caller:|callee:|frame\d+:|propagating|peak_states|"
+        r"cur state:|old state:|returning from callee|to caller at|Func#\d+ |Validating |CO-RE relocating|arg#\d|"
+        r"live regs|$"
     )
     return [line.strip() for line in log.splitlines() if not noise.match(line.strip())]
 

@@ -22,6 +22,16 @@ def task_state(task):
     return cast(task, task_struct___before_5_14).state
 
 
+def queue_comes_first():
+    """Whether the block tracepoints have the queue before the request.
+
+    a54895fa057c ("block: remove the request_queue to argument request based
+    tracepoints", 5.11) took it away; 0d02129e76ed ("block: merge struct
+    block_device and struct hd_struct") came with it, and that can be asked.
+    """
+    return exists("struct hd_struct")
+
+
 class request___before_5_17(KStruct):
     """f3fa33acca9f ("block: remove the ->rq_disk field in struct request", 5.17)."""
 

@@ -47,9 +47,11 @@ def add_names(path, place):
     top = container_of(root.mnt, "struct mount", "mnt")
     for _ in range(DEPTH):
         if dentry == root.dentry and mount == top:
+            path.add("/")
             return
         if dentry == mount.mnt.mnt_root:
             if mount.mnt_parent == mount:  # the first mount of the namespace
+                path.add("/")
                 return
             dentry = mount.mnt_mountpoint
             mount = mount.mnt_parent

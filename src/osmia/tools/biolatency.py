@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
+from osmia import Hash, first_of, histogram, ktime, log2_hist, lost, option, raw_tracepoint, tp_btf, u32, u64
 from osmia.errors import OptionError
 from osmia.lang.types import Kernel
-from osmia.tools._drift import request_disk
+from osmia.tools._drift import queue_comes_first, request_disk
 
 DISKSTATS, SYS_BLOCK = "/proc/diskstats", "/sys/class/block"
 
@@ -50,22 +50,27 @@ total = log2_hist("usecs")
 split = log2_hist("usecs", key=u32)
 
 
+def wanted(rq):
+    """Whether the disk is asked for.  Without the request itself nothing is: complete() counts that as lost."""
+    return not queue_comes_first() and (not disk or request_disk(rq) == disk)
+
+
 @first_of(tp_btf("block_io_start", optional=True), raw_tracepoint("block_io_start", optional=True))  # 6.5
 def begin(rq):
-    if queued and (not disk or request_disk(rq) == disk):
+    if queued and wanted(rq):
         starts[rq] = ktime()
 
 
 @first_of(tp_btf("block_rq_insert"), raw_tracepoint("block_rq_insert"))
 def insert(rq):
-    if queued and rq not in starts and (not disk or request_disk(rq) == disk):
+    if queued and rq not in starts and wanted(rq):
         starts[rq] = ktime()
 
 
 @first_of(tp_btf("block_rq_issue"), raw_tracepoint("block_rq_issue"))
 def issue(rq):
     """To the driver; once more after the driver had no room (requeue), and then the device's time begins anew."""
-    if (not disk or request_disk(rq) == disk) and not (queued and rq in starts):
+    if not (queued and rq in starts) and wanted(rq):
         starts[rq] = ktime()
 
 
@@ -80,6 +85,8 @@ def complete(rq, error, n):
     """A part of the request is done; the last one, when nothing remains."""
     if n < rq.__data_len:
         return
+    if queue_comes_first():
+        lost("requests, because this kernel's block tracepoints (before 5.11) have other arguments")
     start = starts.pop(rq)
     operation = rq.cmd_flags & OPERATION
     if start is None or operation >= PASSTHROUGH:
