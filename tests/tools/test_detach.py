@@ -14,34 +14,32 @@ from harness import TOOLS, Files, Tool, environment, eventually, osmia_command, 
 pytestmark = pytest.mark.kernel
 
 
-def gone(before: set[int], ours: set[int]) -> bool:
-    return not (program_ids() & ours)
-
-
-def ids_of(tool: Tool, before: set[int]) -> set[int]:
+def ids_of(tool: Tool) -> set[int]:
     """The programs that ``tool`` has loaded."""
-    ours = {p["id"] for p in programs_of([tool.pid])} - before
-    assert ours, "the tool holds no program"
+    ours = programs_of(tool.pid)
+    assert ours and ours <= program_ids(), "the tool holds no program"
     return ours
+
+
+def gone(ours: set[int]) -> bool:
+    return not program_ids() & ours
 
 
 @pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name)
 def test_signals_leave_nothing_attached(name: str, sig: signal.Signals) -> None:
-    before = program_ids()
     tool = Tool(name).start()
-    ours = ids_of(tool, before)
+    ours = ids_of(tool)
     tool.stop(sig)
-    assert eventually(lambda: gone(before, ours)), f"still loaded: {program_ids() & ours}"
+    assert eventually(lambda: gone(ours)), f"still loaded: {program_ids() & ours}"
     assert tool.status == (-signal.SIGKILL if sig == signal.SIGKILL else 0)
 
 
 def test_closed_pipe_ends_the_tool_quietly() -> None:
-    before = program_ids()
     read, write = os.pipe()
     tool = Tool("opensnoop", stdout=write).start()
     os.close(write)
-    ours = ids_of(tool, before)
+    ours = ids_of(tool)
     os.close(read)
     with Files() as files:
         end = time.monotonic() + 5
@@ -50,7 +48,7 @@ def test_closed_pipe_ends_the_tool_quietly() -> None:
             time.sleep(0.02)
     tool.wait(1)
     assert tool.stderr == "" and tool.status is not None and tool.status in (0, 141, -signal.SIGPIPE)
-    assert eventually(lambda: gone(before, ours))
+    assert eventually(lambda: gone(ours))
 
 
 def test_exit_is_quick() -> None:

@@ -75,11 +75,14 @@ def test_profile() -> None:
         busy = subprocess.Popen(
             [workload("sleeper"), "1", "0", "1000000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        busy.communicate(b"\n", timeout=20)
+        assert busy.stdin
+        busy.stdin.write(b"\n")
+        busy.stdin.close()
+        used = os.wait4(busy.pid, 0)[2]
     found = re.search(rf"{busy.pid}\D+sleeper\D+(\d+)", tool.stdout)
     assert found, tool.stdout
-    # A second of CPU at 99 samples a second; a tenth is allowed for the machine's own business.
-    assert 85 <= int(found[1]) <= 115
+    expected = 99 * (used.ru_utime + used.ru_stime)
+    assert expected > 30 and 0.85 * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
 
 
 def test_tasks() -> None:

@@ -14,202 +14,94 @@ Integers are computed in 64 bits; narrower types appear in memory only, and
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
 
-# --------------------------------------------------------------------------
-# Types of values
-
-
-@dataclass(frozen=True)
-class Int:
-    """An integer.  As an expression's type only ``S64`` and ``U64`` occur; narrower ones describe memory."""
-
-    bits: int
-    signed: bool
-    char: bool = False  # spelled `char` in BTF
-
-    @property
-    def size(self) -> int:
-        return self.bits // 8
-
-    @property
-    def align(self) -> int:
-        return self.size
-
-    def __str__(self) -> str:
-        return f"{'s' if self.signed else 'u'}{self.bits}"
-
-
-@dataclass(frozen=True)
-class Bool:
-    """A truth value: i1 as an expression, one byte (0 or 1) in memory."""
-
-    size = 1
-    align = 1
-
-    def __str__(self) -> str:
-        return "bool"
-
-
-@dataclass(frozen=True)
-class Void:
-    """No value."""
-
-    size = 0
-    align = 1
-
-    def __str__(self) -> str:
-        return "void"
-
-
-@dataclass(frozen=True)
-class Ptr:
-    """An address.
-
-    ``space`` says how it may be dereferenced: ``"ctx"`` (the program's
-    context; direct, constant offsets only), ``"mem"`` (own memory: stack,
-    map value, ring record; direct), ``"btf"`` (kernel object that the
-    verifier tracks; direct), ``"kernel"`` and ``"user"`` (a bare number: by
-    helper only; the back end never loads through these).
-    """
-
-    space: str
-    size = 8
-    align = 8
-
-    def __str__(self) -> str:
-        return f"{self.space}*"
-
-
-S8, S16, S32, S64 = (Int(b, True) for b in (8, 16, 32, 64))
-U8, U16, U32, U64 = (Int(b, False) for b in (8, 16, 32, 64))
-CHAR = Int(8, True, char=True)
-BOOL, VOID = Bool(), Void()
-
-
-@dataclass(frozen=True)
-class Array:
-    """``n`` elements in a row (``Str[16]`` is ``Array(CHAR, 16)``)."""
-
-    elem: Mem
-    n: int
-
-    @property
-    def size(self) -> int:
-        return self.elem.size * self.n
-
-    @property
-    def align(self) -> int:
-        return self.elem.align
-
-    def __str__(self) -> str:
-        return f"{self.elem}[{self.n}]"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of a :class:`Struct`: ``offset`` in bytes from its start."""
-
-    name: str
-    type: Mem
-    offset: int
-
-
-@dataclass(frozen=True)
-class Struct:
-    """A structure of the program's own (an Event, a tuple key, a histogram): laid out as C would."""
-
-    name: str
-    members: tuple[Member, ...]
-    size: int
-    align: int
-
-    def __str__(self) -> str:
-        return f"struct {self.name}"
-
-
-Mem = Union[Int, Bool, Ptr, Array, Struct]
-Type = Union[Int, Bool, Void, Ptr]
-
-# --------------------------------------------------------------------------
-# Types of the kernel, as far as CO-RE relocation needs them.  The back end
-# describes to LLVM only the members that some access names.
-
-
-@dataclass(frozen=True)
-class KInt:
-    """An integer, ``char`` or ``bool`` of the kernel (``name`` as in its BTF); ``size`` in bytes."""
-
-    name: str
-    size: int
-    signed: bool
-
-
-@dataclass(frozen=True)
-class KPtr:
-    """Any pointer: the relocation compares no pointees."""
-
-
-@dataclass(frozen=True)
-class KFloat:
-    """A floating-point member (cannot be read, may be measured)."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class KEnum:
-    """An enumeration; ``size`` in bytes."""
-
-    name: str
-    size: int
-    signed: bool
-
-
-@dataclass(frozen=True)
-class KStruct:
-    """A structure or union (``kind``) of the kernel by ``name``; ``size`` in bytes.
-
-    ``name`` is empty only for members that are anonymous; accesses through
-    those are flattened by the front end and never name them.
-    """
-
-    name: str
-    kind: str  # "struct" or "union"
-    size: int
-
-
-@dataclass(frozen=True)
-class KArray:
-    """``n`` elements (0: flexible)."""
-
-    elem: KType
-    n: int
-
-
-KType = Union[KInt, KPtr, KFloat, KEnum, KStruct, KArray]
-
-
-@dataclass(frozen=True)
-class KField:
-    """A member of a kernel structure: offset in **bits** from the start of the (named) structure that holds it.
-
-    ``bits`` is the width of a bit-field and 0 for an ordinary member.
-    """
-
-    name: str
-    bit_offset: int
-    bits: int
-    type: KType
-
-
-@dataclass(frozen=True)
-class Access:
-    """A path into a kernel structure: ``steps`` are fields, and ints for array elements."""
-
-    root: KStruct
-    steps: tuple[KField | int, ...]
-
+from osmia.compiler.tir_types import (
+    BOOL as BOOL,
+)
+from osmia.compiler.tir_types import (
+    CHAR as CHAR,
+)
+from osmia.compiler.tir_types import (
+    S8 as S8,
+)
+from osmia.compiler.tir_types import (
+    S16 as S16,
+)
+from osmia.compiler.tir_types import (
+    S32 as S32,
+)
+from osmia.compiler.tir_types import (
+    S64 as S64,
+)
+from osmia.compiler.tir_types import (
+    U8 as U8,
+)
+from osmia.compiler.tir_types import (
+    U16 as U16,
+)
+from osmia.compiler.tir_types import (
+    U32 as U32,
+)
+from osmia.compiler.tir_types import (
+    U64 as U64,
+)
+from osmia.compiler.tir_types import (
+    VOID as VOID,
+)
+from osmia.compiler.tir_types import (
+    Access as Access,
+)
+from osmia.compiler.tir_types import (
+    Array as Array,
+)
+from osmia.compiler.tir_types import (
+    Bool as Bool,
+)
+from osmia.compiler.tir_types import (
+    Int as Int,
+)
+from osmia.compiler.tir_types import (
+    KArray as KArray,
+)
+from osmia.compiler.tir_types import (
+    KEnum as KEnum,
+)
+from osmia.compiler.tir_types import (
+    KField as KField,
+)
+from osmia.compiler.tir_types import (
+    KFloat as KFloat,
+)
+from osmia.compiler.tir_types import (
+    KInt as KInt,
+)
+from osmia.compiler.tir_types import (
+    KPtr as KPtr,
+)
+from osmia.compiler.tir_types import (
+    KStruct as KStruct,
+)
+from osmia.compiler.tir_types import (
+    KType as KType,
+)
+from osmia.compiler.tir_types import (
+    Mem as Mem,
+)
+from osmia.compiler.tir_types import (
+    Member as Member,
+)
+from osmia.compiler.tir_types import (
+    Ptr as Ptr,
+)
+from osmia.compiler.tir_types import (
+    Struct as Struct,
+)
+from osmia.compiler.tir_types import (
+    Type as Type,
+)
+from osmia.compiler.tir_types import (
+    Void as Void,
+)
 
 # --------------------------------------------------------------------------
 # Expressions.  ``loc`` is ``(line, column)`` in the function's file.

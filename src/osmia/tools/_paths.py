@@ -60,4 +60,4 @@ def add_names(path, place):
                 return
             path.add(dentry.d_name.name, NAME_MAX)
             dentry = dentry.d_parent
-    path.add("...")
+    path.truncate()

@@ -93,7 +93,7 @@ def add_args(args, words, size, first, end):
             break
         address = read_user(words, u64, first + i) if size == 8 else read_user(words, u32, first + i)
         args.add(cast(address, "char", user=True))
-    args.add("...")
+    args.truncate()
 
 
 @first_of(tp_btf("sched_process_exec"), raw_tracepoint("sched_process_exec"))
