@@ -64,7 +64,7 @@ def test_the_title_is_read_as_python_reads_it() -> None:
     [
         (["openspoon"], 1, "there is no tool or command 'openspoon'; did you mean opensnoop?"),
         (["zzz"], 1, "there is no tool or command 'zzz'; osmia list shows the tools"),
-        (["x\x1b[2J"], 1, "there is no tool or command 'x\\\\x1b[2J'; osmia list shows the tools"),
+        (["x\x1b[2J"], 1, "there is no tool or command 'x\\x1b[2J'; osmia list shows the tools"),
         (["../cli/main"], 1, "there is no tool or command '../cli/main'; osmia list shows the tools"),
         (["_paths"], 1, "there is no tool or command '_paths'; osmia list shows the tools"),
         (["--frob"], 2, "unknown option --frob; options come after the tool: osmia TOOL [options]"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import struct
 from typing import Any
 
@@ -196,7 +197,7 @@ events = st.lists(
 def test_any_mixture(values: list[tuple[int, bytes, int, bytes, bool]]) -> None:
     span = b"".join(record(named(p, c, r, path), discarded=gone) for p, c, r, path, gone in values)
     kept = [v for v in values if not v[4]]
-    text = [(p, c.decode("utf-8", "surrogateescape"), r, t.decode("utf-8", "surrogateescape")) for p, c, r, t, _ in kept]
+    text = [(p, os.fsdecode(c), r, os.fsdecode(t)) for p, c, r, t, _ in kept]
     assert Decoder(Named).rows(span) == text
     assert list(Splitter(0, 24, 24).pairs(span)) == [(named(p, c, r, b"")[:24], t + b"\0") for p, c, r, t, _ in kept]
 

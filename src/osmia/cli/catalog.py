@@ -98,4 +98,4 @@ def unknown(name: str) -> NotFound:
 
     near = difflib.get_close_matches(name, [*names(), *COMMANDS], 3, 0.6)
     fix = f"did you mean {' or '.join(near)}?" if near else "osmia list shows the tools"
-    return NotFound(f"there is no tool or command {escape(name)!r}", fix=fix)
+    return NotFound(f"there is no tool or command '{escape(name)}'", fix=fix)

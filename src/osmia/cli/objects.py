@@ -15,6 +15,7 @@ import struct
 import sys
 import zlib
 
+from osmia.errors import NotFound
 from osmia.kernel import btf_source, cache, tracefs
 from osmia.obj import meta
 from osmia.version import __version__
@@ -134,7 +135,14 @@ def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     from osmia.compiler.stages import compile_unit
 
     absent: list[tuple[str, ...]] = []
-    made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent))
+    try:
+        made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent))
+    except NotFound as err:
+        # The compiler knows no machine; which names are near is known here.
+        for _, category, name in absent:
+            if f"{category}:{name}" in err.what:
+                err.fix = tracefs.suggest(category, name) or err.fix
+        raise
     records = absent
     records += [("file", file, stamp(file)) for file in made.files]
     records += [("const", *const) for const in made.consts]

@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from osmia.lang.unit import Unit
     from osmia.link.base import Link
     from osmia.load.object import LiveObject
+    from osmia.load.program import LiveProg
     from osmia.obj.spec import ObjectSpec
 
 
 class Session:
     """A unit on its way through the kernel.
 
-    ``links`` are what is attached, by program; ``rings`` the readers by the
+    ``links`` are what is attached; ``rings`` the readers by the
     ring's ELF name; ``out`` where rows go.
     """
 
@@ -56,7 +57,7 @@ class Session:
         self.verbose = bool(common.verbose)
         self.records: list[tuple[str, ...]] = []
         self.live: LiveObject | None = None
-        self.links: dict[str, Link] = {}
+        self.links: list[Link] = []
         self.rings: dict[str, Ring] = {}
         self.losses = Losses([], None)
         self.command: Command | None = None
@@ -218,17 +219,26 @@ class Session:
             one = self.live.progs.get(name)
             if one is None or hook.kind == "syscall":
                 continue
-            try:
-                link = attach(one, **_parameters(hook))
-            except (NotFound, NotSupported) as err:
-                if not prog.optional:
-                    raise
-                self.note(f"{prog.name}: left out: {err}")
-                continue
-            self.links[name] = link
-            self.note(f"{prog.name}: attached to {hook!r} ({link.how})")
+            self.links += self._attach_all(prog, hook, one)
         if self._chosen and not self.links and any(hook.kind != "syscall" for hook in self._chosen.values()):
             raise NotSupported("none of the optional probes exists on this kernel, so there is nothing to trace")
+
+    def _attach_all(self, prog: Prog, hook: Hook, one: LiveProg) -> list[Link]:
+        """Attach one program everywhere its hook says; missing places are an error only if all are missing."""
+        links: list[Link] = []
+        absent: NotFound | NotSupported | None = None
+        for target in hook.targets:
+            try:
+                link = attach(one, target=target, **_parameters(hook))
+            except (NotFound, NotSupported) as err:
+                absent = absent or err
+                self.note(f"{prog.name}: left out: {err}")
+                continue
+            links.append(link)
+            self.note(f"{prog.name}: attached to {hook.kind}:{target} ({link.how})")
+        if absent is not None and not links and not prog.optional:
+            raise absent
+        return links
 
     def _ready(self) -> None:
         self.started = time.monotonic()
@@ -268,7 +278,7 @@ class Session:
             self._stats_fd = -1
         self.stop.uninstall()
         self.out.close()
-        return list(self.links.values())
+        return self.links
 
 
 def _list(hooks: Iterable[Hook]) -> str:
@@ -288,7 +298,7 @@ def offered(hook: Hook) -> bool:
     from osmia.obj import consts
 
     if hook.kind == "tracepoint":
-        return tracefs.exists(*hook.target.split(":"))
+        return any(tracefs.exists(*target.split(":")) for target in hook.targets)
     prefix = {"tp_btf": ("btf_trace_", consts.BTF_KIND_TYPEDEF), "iter": ("bpf_iter_", consts.BTF_KIND_FUNC)}
     if hook.kind in prefix:
         head, kind = prefix[hook.kind]

@@ -110,7 +110,7 @@ class Loop:
         if PRINT_RING in session.rings:
             self._readers.append((session.rings[PRINT_RING], self._printer()))
         self._rings = [ring for ring, _ in self._readers]
-        self._iterators = [link for link in session.links.values() if hasattr(link, "read")]
+        self._iterators = [link for link in session.links if hasattr(link, "read")]
 
     def _printer(self) -> Callable[[bytes], str]:
         from osmia.events.prints import Printer

@@ -107,7 +107,7 @@ class Builder:
         name = self.unique(f"opt_{variable}")
         self._objects[id(item)] = name, item
         default = item.default if item.default is not None else 0
-        self.module.data.append(tir.Data(name, ".rodata", memory(item.stored), encode(item.stored, default)))
+        self.module.data.append(tir.Data(name, ".rodata", memory(item.stored), encode(item.stored, default), True))
         self.meta.append(("option", name, module, variable))
         return name
 
@@ -115,7 +115,7 @@ class Builder:
         """The ``.rodata`` variable with the flags of every send (0, or BPF_RB_NO_WAKEUP)."""
         if RING_FLAGS not in self._names:
             self._names.add(RING_FLAGS)
-            self.module.data.append(tir.Data(RING_FLAGS, ".rodata", tir.U64, bytes(8)))
+            self.module.data.append(tir.Data(RING_FLAGS, ".rodata", tir.U64, bytes(8), True))
         return RING_FLAGS
 
     def text(self, raw: bytes) -> str:

@@ -57,7 +57,9 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     if not names:
         return
     if hook.kind == "tracepoint":
-        value = _tracepoint(fn, hook)
+        value = _tracepoint(fn, hook, hook.target)
+        for other in hook.targets[1:]:
+            _check_same(fn, hook, value, _tracepoint(fn, hook, other), other)
     elif hook.kind == "perf_event":
         value = _structure(fn, "struct bpf_perf_event_data")
     elif hook.kind == "iter":
@@ -82,13 +84,24 @@ def _structure(fn: Fn, name: str) -> Val:
     return Val(TPtr("ctx", kernel_type(fn, fn.source.node, name)), [_context(fn)])
 
 
-def _tracepoint(fn: Fn, hook: Hook) -> Val:
-    category, event = hook.target.split(":")
+def _check_same(fn: Fn, hook: Hook, first: Val, value: Val, other: str) -> None:
+    """One program for several tracepoints reads one kind of record."""
+    a, b = first.const, value.const
+    same = first.ft == value.ft
+    if isinstance(a, SyscallRecord) and isinstance(b, SyscallRecord):
+        same = a.args == b.args
+    if not same:
+        fn.fail(fn.source.node, f"{hook.target} and {other} have different records",
+                "give each its own function, and move what they share into a helper")
+
+
+def _tracepoint(fn: Fn, hook: Hook, target: str) -> Val:
+    category, event = target.split(":")
     if category == "syscalls":
         return Val(TConst(_syscall(fn, event)), [])
     kt = fn.mod.kernel.record(category, event)
     if kt is None:
-        raise NotFound(f"this kernel has no tracepoint {hook.target}", where=_place(fn),
+        raise NotFound(f"this kernel has no tracepoint {target}", where=_place(fn),
                        fix=f"see /sys/kernel/tracing/events/{category}")
     return Val(TPtr("ctx", kt), [_context(fn)])
 
@@ -128,7 +141,8 @@ class SyscallRecord(Record):
     def field(self, fn: Fn, node: ast.Attribute) -> Val:
         place = tir.Get(tir.Ptr("ctx"), fn.loc, self.context)
         if node.attr == "nr":
-            return Val(SINT, [fn.load(fn.offset(place, _SYSCALL_NUMBER), tir.S64)])
+            # An int: the upper half of the slot is padding that the kernel leaves as it was.
+            return Val(SINT, [fn.load(fn.offset(place, _SYSCALL_NUMBER), tir.S32)])
         if self.args is None:
             if node.attr != "ret":
                 fn.fail(node, f"the exit of a system call has no field {node.attr!r}", "it has ret and nr")

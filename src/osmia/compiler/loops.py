@@ -23,6 +23,8 @@ LIMIT = 30_000
 MAX_ROUNDS = 1 << 23
 #: Instructions that a ``bpf_loop`` call itself costs the verifier, roughly.
 _CALL_COST = 40
+#: What a helper's call adds: it forgets registers, so that ways that differed before it stay apart after it.
+_HELPER_COST = 30
 
 LOOP_HELPER = 181
 LOOP_ENUM = tir.KEnum("bpf_func_id", 4, False)
@@ -87,6 +89,10 @@ class Planner:
 
     def _size(self, node: walk.Node, plan: Plan) -> int:
         inner = 1 + self._size_of(list(walk.children(node)), plan)
+        if isinstance(node, tir.Helper):
+            return inner + _HELPER_COST
+        if isinstance(node, tir.If):
+            return inner * 5 // 4  # both ways are walked on to the loop's end, until they meet in the same state
         if isinstance(node, tir.Call):
             self.plan(node.func)
             return inner + self._sizes[node.func]

@@ -151,6 +151,8 @@ def _data(d: tir.Data) -> str:
     if len(d.init) > size:
         raise InternalError(f"{d.name}: {len(d.init)} bytes do not fit in {size}")
     kind = "constant" if d.section.startswith(".rodata") else "global"
+    if d.settable:
+        kind = f"externally_initialized {kind}"
     return _bytes(d.init + bytes(size - len(d.init)), kind, d.section, d.type.align)
 
 

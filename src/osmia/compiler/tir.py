@@ -472,12 +472,17 @@ class MapDef:
 
 @dataclass
 class Data:
-    """A variable in ``section`` (``.rodata``, ``.bss``): ``init`` is its bytes (padded with zeros)."""
+    """A variable in ``section`` (``.rodata``, ``.bss``): ``init`` is its bytes (padded with zeros).
+
+    ``settable``: the loader may put another value there, so LLVM must not
+    take ``init`` for granted even where the section is read-only.
+    """
 
     name: str
     section: str
     type: Mem
     init: bytes = b""
+    settable: bool = False
 
 
 @dataclass

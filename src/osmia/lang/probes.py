@@ -13,20 +13,24 @@ if TYPE_CHECKING:
 
 
 class Hook:
-    """Where a program attaches: ``kind`` (``"tracepoint"``), ``target`` (``"block:block_rq_issue"``), parameters."""
+    """Where a program attaches: ``kind`` (``"tracepoint"``), ``target`` (``"block:block_rq_issue"``), parameters.
 
-    __slots__ = ("kind", "params", "target")
+    ``targets`` are all the places that one program serves, ``target`` first.
+    """
 
-    def __init__(self, kind: str, target: str, **params: Any) -> None:
+    __slots__ = ("kind", "params", "target", "targets")
+
+    def __init__(self, kind: str, target: str, *more: str, **params: Any) -> None:
         self.kind = kind
         self.target = target
+        self.targets = (target, *more)
         self.params = params
 
     def __call__(self, function: Callable[..., Any]) -> Prog:
         return Prog(function, (self,))
 
     def __repr__(self) -> str:
-        return f"{self.kind}:{self.target}" if self.target else self.kind
+        return f"{self.kind}:{','.join(self.targets)}" if self.target else self.kind
 
     @property
     def section(self) -> str:
@@ -58,7 +62,11 @@ class Prog:
 
     def elf_name(self, hook: Hook) -> str:
         """Name of the program in the object: the function's, with the hook's kind where there are several."""
-        return self.name if len(self.hooks) == 1 else f"{self.name}__{hook.kind}"
+        if len(self.hooks) == 1:
+            return self.name
+        same = [one for one in self.hooks if one.kind == hook.kind]
+        number = f"_{same.index(hook) + 1}" if len(same) > 1 else ""
+        return f"{self.name}__{hook.kind}{number}"
 
     def __repr__(self) -> str:
         return f"<prog {self.name} on {' or '.join(map(repr, self.hooks))}>"
@@ -75,15 +83,19 @@ class Plan:
         return Prog(function, self.hooks, self.optional)
 
 
-def tracepoint(name: str, *, optional: bool = False) -> Plan:
+def tracepoint(name: str, *more: str, optional: bool = False) -> Plan:
     """Static tracepoint ``category:event``; the function's argument is its record, fields by name.
+
+    One program may serve several tracepoints with the same record: those
+    that a kernel lacks are left out, as long as it has one of them.
 
     For ``syscalls:sys_enter_NAME`` the fields are the call's arguments by
     name, for ``syscalls:sys_exit_NAME`` there is ``ret``.  BPF since 4.7.
     """
-    if name.count(":") != 1 or not all(name.split(":")):
-        raise TypeError(f'tracepoint("{name}"): the name is "category:event", as listed in /sys/kernel/tracing/events')
-    return Plan((Hook("tracepoint", name),), optional)
+    for one in (name, *more):
+        if one.count(":") != 1 or not all(one.split(":")):
+            raise TypeError(f'tracepoint("{one}"): the name is "category:event", as in /sys/kernel/tracing/events')
+    return Plan((Hook("tracepoint", name, *more),), optional)
 
 
 def raw_tracepoint(name: str, *, optional: bool = False) -> Plan:

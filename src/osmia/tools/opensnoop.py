@@ -90,12 +90,13 @@ def enter_openat2(call):
     enter(call.filename, call.dfd, 0, 0, call.how)
 
 
-def leave(ret):
+@tracepoint("syscalls:sys_exit_openat", "syscalls:sys_exit_openat2", "syscalls:sys_exit_open")
+def leave(exit):
     """Send the event: only now has the kernel itself touched the name and the structure, so they can be read."""
     call = calls.get(current.pid)
     if call is not None:
-        if ret < 0 or not failed:
-            send(call, ret)
+        if exit.ret < 0 or not failed:
+            send(call, exit.ret)
         del calls[current.pid]
 
 
@@ -112,19 +113,6 @@ def send(call, ret):
         add_path(e.path, call.directory, call.path)
 
 
-@tracepoint("syscalls:sys_exit_open", optional=True)
-def leave_open(call):
-    leave(call.ret)
-
-
-@tracepoint("syscalls:sys_exit_openat")
-def leave_openat(call):
-    leave(call.ret)
-
-
-@tracepoint("syscalls:sys_exit_openat2", optional=True)
-def leave_openat2(call):
-    leave(call.ret)
 
 
 def show_mode(e):
