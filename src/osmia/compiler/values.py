@@ -14,7 +14,6 @@ from typing import Any, Union
 
 from osmia.compiler import tir
 from osmia.compiler.ktypes import KT
-from osmia.lang.types import Bytes, Event, Str
 
 
 @dataclass(frozen=True)
@@ -303,12 +302,3 @@ def settled(ft: FT) -> FT:
     if isinstance(ft, TTuple):
         return TTuple(tuple(settled(i) for i in ft.items))
     return ft
-
-
-def author_kind(ft: FT) -> Any:
-    """The author's type for memory that ``ft`` refers to, or None."""
-    if isinstance(ft, TStr):
-        return Str[ft.n]
-    if isinstance(ft, TRef) and isinstance(ft.kind, type) and issubclass(ft.kind, (Event, Bytes)):
-        return ft.kind
-    return None

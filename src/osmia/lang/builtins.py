@@ -8,9 +8,7 @@ calls.  In ordinary Python they work on a simulated machine
 
 from __future__ import annotations
 
-import sys
-
-from osmia.lang.types import Str, zero
+from osmia.lang.types import zero
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,13 +228,3 @@ _subprograms: list[Any] = []
 def is_subprogram(function: Any) -> bool:
     """Whether :func:`subprogram` marked it."""
     return any(function is one for one in _subprograms)
-
-
-def as_text(value: Any, kind: type[Str]) -> str:
-    """``value`` as a string of ``kind`` can hold."""
-    return str(value).encode("utf-8", "surrogateescape")[: kind.n - 1].decode("utf-8", "ignore")
-
-
-def caller_globals(depth: int = 2) -> dict[str, Any]:
-    """The module globals of the caller's caller (for ``run()``)."""
-    return sys._getframe(depth).f_globals

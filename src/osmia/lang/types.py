@@ -215,8 +215,6 @@ Comm: Any = Str.of(16)
 
 _Sized._made[Str, 16] = Comm
 
-INTS: dict[str, type[Int]] = {t.__name__: t for t in (u8, u16, u32, u64, s8, s16, s32, s64)}
-
 
 def is_enum(kind: Any) -> bool:
     """Whether ``kind`` is an ``enum.IntEnum`` class (without importing :mod:`enum`)."""
