@@ -13,13 +13,14 @@ import random
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 from generated import INPUTS, RESULT, modules  # noqa: E402
 from kernel_code import module, running, signed  # noqa: E402
+from reduce import reduce  # noqa: E402
 from tracked import Stray, run  # noqa: E402
 
 pytestmark = pytest.mark.kernel
@@ -39,7 +40,6 @@ class Tally:
         self.functions = 0
         self.compared = 0
         self.stray = 0
-        self.modules = 0
 
 
 def _number(source: random.Random) -> int:
@@ -76,20 +76,38 @@ def compare(text: str, functions: int, source: random.Random, tally: Tally) -> N
                 if expected is None:
                     tally.stray += 1
                     continue
-                got = [signed(word) for word in live.words(prog, *inputs, size=SIZE)]
                 tally.compared += 1
-                assert got == expected, (
-                    f"{prog}({inputs}): the kernel gives {got[RESULT - 1 :]}, CPython {expected[RESULT - 1 :]}\n{text}"
-                )
-    tally.modules += 1
+                got = [signed(word) for word in live.words(prog, *inputs, size=SIZE)]
+                if got != expected:
+                    _report(text, prog, inputs)
     sys.modules.pop(made.__name__)
+
+
+def _report(text: str, prog: str, inputs: list[int]) -> None:
+    """Fail with the smallest text that still differs."""
+
+    def differ(smaller: str) -> tuple[list[int], list[int]] | None:
+        try:
+            made = module(smaller)
+            expected = _cpython(smaller, prog, inputs, vars(made)[prog])
+            if expected is None:
+                return None
+            with running(made) as live:
+                got = [signed(word) for word in live.words(prog, *inputs, size=SIZE)]
+        except Exception:  # not a program any more
+            return None
+        return None if got == expected else (got[RESULT - 1 :], expected[RESULT - 1 :])
+
+    smaller = reduce(text, lambda one: differ(one) is not None)
+    got, expected = differ(smaller) or ([], [])
+    pytest.fail(f"{prog}({inputs}): the kernel gives {got}, CPython {expected}\n{smaller}", pytrace=False)
 
 
 def test_generated_functions_agree_with_cpython(capsys: pytest.CaptureFixture[str]) -> None:
     tally = Tally()
 
     @settings(
-        max_examples=MODULES, deadline=None, database=None, print_blob=True,
+        max_examples=MODULES, deadline=None, database=None, phases=[Phase.generate],  # reduce() shrinks faster
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
     @given(modules(FUNCTIONS), st.integers(0, 1 << 32))

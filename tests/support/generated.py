@@ -77,7 +77,7 @@ class Writer:
             return self.shift(depth)
         if form == 8:
             kind = self.pick("s", "u")
-            return f"{self.pick(*CASTS[kind])}({self.number(depth - 1)[0]})", kind, None
+            return f"{self.pick(*CASTS[kind])}({self.variable(depth)})", kind, None
         if form == 9:
             inner = self.variable(depth)
             op = self.pick("-", "~")
@@ -91,7 +91,7 @@ class Writer:
         if form == 13:
             test = self.truth(depth - 1)
             return f"int({test})", "s", None
-        inner = f"s64({self.number(depth - 1)[0]})"
+        inner = f"s64({self.variable(depth)})"
         return (f"abs({inner})" if self.below(2) else f"{inner}.bit_length()"), "s", None
 
     def variable(self, depth: int) -> str:
@@ -136,7 +136,7 @@ class Writer:
 
     def extreme(self, depth: int) -> tuple[str, str, int | None]:
         kind = self.pick("s", "u")
-        parts = [f"{kind}64({self.number(depth - 1)[0]})" for _ in range(self.pick(2, 2, 3))]
+        parts = [f"{kind}64({self.variable(depth)})" for _ in range(self.pick(2, 2, 3))]
         return f"{self.pick('min', 'max')}({', '.join(parts)})", kind, None
 
     def choice(self, depth: int) -> tuple[str, str, int | None]:
@@ -153,7 +153,7 @@ class Writer:
     def helper(self, depth: int) -> tuple[str, str, int | None]:
         name, kind = self.pick(*self.helpers)
         a, b = self.number(depth - 1)[0], self.number(depth - 1)[0]
-        return f"{name}(s64({a}), u64({b}))", kind, None
+        return f"{name}(s64({a} ^ {self.atom()}), u64({b} + {self.atom()}))", kind, None
 
     # -- conditions ------------------------------------------------------
 
@@ -215,7 +215,9 @@ class Writer:
                     self.line(f"{name} {op}= {text}")
                 return
         text, got, known = self.number(self.pick(1, 2, 3))
-        if known is not None or got != kind or self.loops or self.below(2):
+        if known is not None:  # a variable, not one more name for a constant
+            text, got = f"({text} ^ {self.atom()})", ""
+        if got != kind or self.loops or self.below(2):
             text = f"{kind}64({text})"
         name = self.pick(*(f"{kind}{i}" for i in range(3)))
         self.line(f"{name} = {text}")

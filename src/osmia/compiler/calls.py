@@ -130,8 +130,12 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
     if name == "startswith":
         args = args_of(fn, node, 1, 1, name)
         return numbers.truth(texts.starts_with(fn, func.value, owner, args[0]))
-    if name == "bit_length" and isinstance(owner.ft, (TInt, TBool)):
-        return Val(SINT, [tir.Fls(tir.S64, fn.loc, fn.as_int(owner, func.value)[0])])
+    if name == "bit_length" and isinstance(owner.ft, (TInt, TBool)):  # of the magnitude, as in Python
+        args_of(fn, node, 0, 0, name)
+        return Val(SINT, [tir.Fls(tir.S64, fn.loc, numbers.absolute(fn, func.value, owner).exprs[0])])
+    if name == "bit_length" and isinstance(item, int):
+        args_of(fn, node, 0, 0, name)
+        return const(int(item).bit_length())
     return None
 
 
@@ -222,7 +226,7 @@ def _minmax(largest: bool) -> Callable[[Fn, ast.Call], Val]:
 
 
 def _abs(fn: Fn, node: ast.Call) -> Val:
-    return numbers.absolute(fn, node, args_of(fn, node, 1, 1, "abs")[0])
+    return numbers.absolute(fn, node.args[0], args_of(fn, node, 1, 1, "abs")[0])
 
 
 def _ord(fn: Fn, node: ast.Call) -> Val:
@@ -351,6 +355,8 @@ def _exists(fn: Fn, node: ast.Call) -> Val:
         word, _, name = arg.value.partition(" ")
         if word not in ("struct", "union") or not name:
             fn.fail(arg, 'exists() of a type takes "struct NAME" or "union NAME"')
+        if fn.mod.kernel.btf is None:  # nothing could be done with it: what it guards is not even compiled
+            return const(False)
         ktype = tir.KStruct(name, word, 0)
         return _core_truth(fn, tir.CoreType(tir.U64, fn.loc, ktype, "exists"))
     if not isinstance(arg, ast.Attribute):

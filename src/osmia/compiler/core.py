@@ -75,7 +75,7 @@ class Fn:
         """Refuse the program at ``node`` (None: at the statement being compiled)."""
         line, column = self.loc
         end = column + 1
-        if isinstance(node, _PLACED):
+        if isinstance(node, _PLACED) and hasattr(node, "lineno"):
             line, column = node.lineno, node.col_offset
             end = (node.end_col_offset or column + 1) if node.end_lineno == line else 10_000
         text = self.file.line(line)

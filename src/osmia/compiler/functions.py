@@ -63,7 +63,7 @@ def _argument(fn: Fn, value: Val) -> list[tir.Expr]:
     from osmia.compiler.values import TText
 
     if isinstance(value.ft, TText):
-        return texts.in_memory(fn, value, ast.Pass()).exprs
+        return texts.in_memory(fn, value, None).exprs
     return [fn.keep(e) for e in value.exprs]
 
 

@@ -30,7 +30,7 @@ READ_STR = {"kernel": consts.BPF_FUNC_probe_read_kernel_str, "user": consts.BPF_
 DIRECT = ("ctx", "btf")
 
 
-def kernel_type(fn: Fn, node: ast.AST, name: str) -> Any:
+def kernel_type(fn: Fn, node: ast.AST | None, name: str) -> Any:
     """A kernel type by its C name."""
     try:
         return fn.mod.kernel.named(name)

@@ -62,7 +62,7 @@ def read(fn: Fn, place: tir.Expr, kind: Any) -> Val:
         mem = memory(kind)
         expr = fn.load(place, mem)
         if isinstance(kind, type) and issubclass(kind, Address):
-            return Val(TPtr(kind.space, kernel_type(fn, ast.Pass(), kind.target)), [expr])
+            return Val(TPtr(kind.space, kernel_type(fn, None, kind.target)), [expr])
         assert isinstance(mem, tir.Int)
         return Val(SINT if mem.signed else UINT, [expr])
     if issubclass(kind, Str):

@@ -220,11 +220,11 @@ def settle(fn: Fn, value: Val, node: ast.AST) -> Val:
     return Val(value.ft, [fn.keep(value.exprs[0])])
 
 
-def absolute(fn: Fn, node: ast.Call, value: Val) -> Val:
-    """``abs(x)``."""
+def absolute(fn: Fn, node: ast.expr, value: Val) -> Val:
+    """``abs(x)`` of the number at ``node``."""
     if value.const is not UNKNOWN and isinstance(value.const, int):
         return const(abs(value.const))
-    expr, signed = fn.as_int(value, node.args[0])
+    expr, signed = fn.as_int(value, node)
     if not signed:
         return number(expr)
     expr = fn.keep(expr)

@@ -24,7 +24,7 @@ from osmia.obj import consts
 COMM_SIZE = 16
 
 
-def as_text(fn: Fn, value: Val, node: ast.AST) -> Val:
+def as_text(fn: Fn, value: Val, node: ast.AST | None) -> Val:
     """``value`` as text: text itself, or the string that a ``char`` pointer or array leads to."""
     ft = value.ft
     if isinstance(ft, (TStr, TText)) or (isinstance(ft, TConst) and isinstance(ft.value, str)):
@@ -84,7 +84,7 @@ def read_text(fn: Fn, place: tir.Expr, n: int, text: Val) -> tir.Expr:
     return fn.helper(kmem.READ_STR[ft.source], place, fn.num(size), text.exprs[0])
 
 
-def in_memory(fn: Fn, value: Val, node: ast.AST, *, key: Any = "text") -> Val:
+def in_memory(fn: Fn, value: Val, node: ast.AST | None, *, key: Any = "text") -> Val:
     """``value`` as text in own memory, copied to the stack where it is not yet."""
     text = as_text(fn, value, node)
     if isinstance(text.ft, TStr):

@@ -9,7 +9,7 @@ what is shown is the path as the process itself would write it.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import container_of, current, read_user
+from osmia.lang.builtins import container_of, current, exists, read_user
 from osmia.lang.types import u8
 
 AT_FDCWD = -100  # include/uapi/linux/fcntl.h
@@ -26,7 +26,7 @@ def add_path(path, directory, name):
     """
     path.add(name)
     first = read_user(name, u8)
-    if first == SLASH or first == 0:
+    if first == SLASH or first == 0 or not exists("struct task_struct"):  # without BTF: the name as it was given
         return
     task = current.task
     if directory == AT_FDCWD:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from osmia import Col, Hash, Ring, current, event_table, ktime, option, tracepoint
+from osmia import Col, Hash, Ring, cast, current, event_table, exists, ktime, option, tracepoint
 from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
 from osmia.lang.types import Comm, Event, Path, User, s32, u16, u32, u64
 from osmia.tools._paths import AT_FDCWD, add_path
@@ -38,14 +38,14 @@ mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgr
                   help="not here: use --cgroup PATH")  # fmt: skip
 
 
-UserStr, UserHow = User["char"], User["struct open_how"]
+UserStr = User["char"]
 
 
 class Call(Event):
     """What a thread asked for, until the call returns."""
 
     path: UserStr
-    how: UserHow
+    how: u64  # address of a struct open_how, or 0
     directory: s32
     flags: u32
     mode: u32
@@ -102,8 +102,9 @@ def leave(exit):
 
 def send(call, ret):
     opening, mode = call.flags, call.mode
-    if call.how:
-        opening, mode = call.how.flags, call.how.mode
+    if call.how and exists("struct open_how"):
+        how = cast(call.how, "struct open_how", user=True)
+        opening, mode = how.flags, how.mode
     if flags and not flags & (opening & ~O_ACCMODE | 1 << (32 + (opening & O_ACCMODE))):
         return
     with opens.reserve() as e:
