@@ -357,7 +357,11 @@ def _exists(fn: Fn, node: ast.Call) -> Val:
             fn.fail(arg, 'exists() of a type takes "struct NAME" or "union NAME"')
         if fn.mod.kernel.btf is None:  # nothing could be done with it: what it guards is not even compiled
             return const(False)
-        ktype = tir.KStruct(name, word, 0)
+        try:  # the kernel's own size, where it is known: another access may name the same structure
+            ktype = fn.mod.kernel.named(arg.value).tir()
+        except KeyError:
+            ktype = tir.KStruct(name, word, 0)
+        assert isinstance(ktype, tir.KStruct)
         return _core_truth(fn, tir.CoreType(tir.U64, fn.loc, ktype, "exists"))
     if not isinstance(arg, ast.Attribute):
         fn.fail(arg, "exists() takes a field (task.__state) or a type (\"struct folio\")")

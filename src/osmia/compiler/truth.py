@@ -92,6 +92,9 @@ def _bool_op_truth(fn: Fn, node: ast.BoolOp) -> tir.Expr:
         stmts: list[tir.Stmt] = []
         with fn.into(stmts):
             right = condition(fn, part)
+        if isinstance(right, tir.Const) and not stmts and bool(right.value) != is_and:
+            result = right  # decided after all; what came before has no effects left to keep
+            break
         if stmts:
             right = tir.Seq(tir.BOOL, fn.loc, stmts, right)
         made = tir.And if is_and else tir.Or
