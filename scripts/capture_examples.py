@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Put real output into the examples of docs/tools/*.md.
 
-A line ``<!-- capture: SCENE -->`` before a fenced block names a scene below:
-a command line, and a workload that runs while the tool is attached.  The
-block's content is replaced by the command and what it really printed.  Needs
+A fenced block that begins with ``console scene=SCENE`` names a scene below: a
+command line, and a workload that runs while the tool is attached.  The block's
+content is replaced by the command and what it really printed.  Needs
 root.  The text around the blocks is written by hand and tells what is to be
 seen, so read it again after a new capture.
 
@@ -199,7 +199,7 @@ def capture(scene: Scene) -> str:
     return "\n".join([f"# osmia {command}", *shown]) + "\n"
 
 
-_BLOCK = re.compile(r"(<!-- capture: ([\w-]+) -->\n```\w*\n)(.*?)(```\n)", re.S)
+_BLOCK = re.compile(r"(```console scene=([\w-]+)\n)(.*?)(```\n)", re.S)
 
 
 def main(names: list[str]) -> int:

@@ -170,6 +170,27 @@ def test_json_and_csv_have_the_same_rows(make: Any, tmp_path: Path) -> None:
     assert [(row[0], row[2]) for row in table[1:]] == [(ME, "1")] * 7
 
 
+def test_the_common_timestamp_is_put_before_rows(make: Any) -> None:
+    tool = Running("run", make(EVENTS), "-p", ME, "-T")
+    call(3, 1)
+    lines = tool.end()[0].splitlines()
+    assert lines[0].split() == ["TIME", "PID", "COMM", "ABOUT"]
+    assert len(lines) == 4
+    assert all(re.match(r"\d\d:\d\d:\d\d +\d+ ", line) for line in lines[1:])
+
+
+def test_head_ends_it(make: Any) -> None:
+    """`osmia ... | head -3`: the reader goes away while rows come."""
+    read, write = os.pipe()
+    tool = Running("run", make(EVENTS), "-p", ME, stdout=write)
+    os.close(write)
+    call(10, 1)
+    with os.fdopen(read) as rows:
+        assert rows.readline().split() == ["PID", "COMM", "ABOUT"]
+    call(10, 1)
+    assert tool.wait()[1:] == ("", 0)
+
+
 def test_filters(make: Any) -> None:
     file = make(EVENTS)
     for words, wanted in (
@@ -386,7 +407,7 @@ def test_the_ways_without_a_cache(make: Any, tmp_path: Path) -> None:
     good = tmp_path / "good"
     assert notes(OSMIA_CACHE=str(good)) == ["osmia: compiled: nothing usable in the cache"]
     assert notes(OSMIA_CACHE=str(good)) == ["osmia: compiled object taken from the cache"]
-    (entry,) = good.glob("sample-*.o")
+    (entry,) = good.glob("sample-*.spec")
     raw = bytearray(entry.read_bytes())
     raw[len(raw) // 2] ^= 0xFF
     entry.write_bytes(raw)

@@ -11,6 +11,7 @@ import os
 import pathlib
 import random
 import sys
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,10 +19,13 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from generated import INPUTS, RESULT, modules  # noqa: E402
-from kernel_code import module, running, signed  # noqa: E402
-from reduce import reduce  # noqa: E402
-from tracked import Stray, run  # noqa: E402
+from generated import INPUTS, RESULT, modules
+from kernel_code import running, signed
+from reduce import reduce
+from sources import module
+from tracked import Stray, run
+
+from osmia.errors import VerifierError
 
 pytestmark = pytest.mark.kernel
 
@@ -40,6 +44,7 @@ class Tally:
         self.functions = 0
         self.compared = 0
         self.stray = 0
+        self.too_complex = 0  # modules with a program that the verifier gives up on
 
 
 def _number(source: random.Random) -> int:
@@ -66,7 +71,13 @@ def _cpython(text: str, prog: str, inputs: list[int], function: object) -> list[
 def compare(text: str, functions: int, source: random.Random, tally: Tally) -> None:
     """Run every program of the module ``text`` on random inputs, in the kernel and in CPython."""
     made = module(text)
-    with running(made) as live:
+    with ExitStack() as stack:
+        try:
+            live = stack.enter_context(running(made))
+        except VerifierError as err:
+            assert "too complex" in str(err), f"{err}\n{text}"
+            tally.too_complex += 1
+            return
         for at in range(functions):
             tally.functions += 1
             prog = f"p{at}"
@@ -117,6 +128,7 @@ def test_generated_functions_agree_with_cpython(capsys: pytest.CaptureFixture[st
     agree()
     with capsys.disabled():
         print(f"\n  {tally.functions} functions, {tally.compared} comparisons, {tally.stray} inputs left out")
-    assert tally.functions >= FUNCTIONS * MODULES
+    assert tally.too_complex <= MODULES // 20
+    assert tally.functions >= FUNCTIONS * (MODULES - tally.too_complex)
     assert tally.compared >= 10 * MODULES
     assert tally.compared > 2 * tally.stray, "too many of the inputs leave 64 bits: the generator needs more casts"

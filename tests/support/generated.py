@@ -232,9 +232,9 @@ class Writer:
             self.branch()
         elif form == 8:
             self.match()
-        elif form == 9 and self.weight <= 16:
+        elif form == 9 and self.weight <= 3:
             self.for_loop()
-        elif form == 10 and self.weight <= 16:
+        elif form == 10 and self.weight <= 3:
             self.while_loop()
         else:
             self.leave()

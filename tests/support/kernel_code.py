@@ -7,19 +7,15 @@ object is loaded, simulated otherwise), so one text serves both worlds.
 
 from __future__ import annotations
 
-import atexit
-import importlib.util
-import itertools
-import os
-import shutil
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+from sources import module
 
 from osmia.compiler.stages import compile_unit
 from osmia.events.decode import Decoder
@@ -38,33 +34,7 @@ from osmia.load.object import LiveObject, load
 from osmia.obj import meta
 from osmia.obj.elf import parse_object
 
-HEAD = "# SPDX-License-Identifier: Apache-2.0\nfrom osmia import *\n\n"
 U64 = (1 << 64) - 1
-_numbers = itertools.count(1)
-_folder = ""
-
-
-def folder() -> str:
-    """A directory for the modules of this test run."""
-    global _folder
-    if not _folder:
-        _folder = tempfile.mkdtemp(prefix="osmia-tests-")
-        atexit.register(shutil.rmtree, _folder, True)
-    return _folder
-
-
-def module(text: str, name: str = "") -> ModuleType:
-    """``text`` as an imported module of its own file; everything of osmia is in scope."""
-    name = name or f"kernel_code_{next(_numbers)}"
-    path = os.path.join(folder(), f"{name}.py")
-    with open(path, "w", encoding="utf-8") as stream:
-        stream.write(HEAD + text)
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[name] = made
-    spec.loader.exec_module(made)
-    return made
 
 
 def tracepoint_format(category: str, event: str) -> str | None:

@@ -1,9 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of the tools import their helpers by plain name."""
+"""The tests of the tools import their helpers by plain name; no tool outlives its test."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
+
+
+@pytest.fixture(autouse=True)
+def _no_tool_outlives_its_test() -> Iterator[None]:
+    from harness import end_all
+
+    yield
+    end_all()

@@ -47,6 +47,18 @@ def osmia(*args: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]
     )
 
 
+_tools: list[Tool] = []
+
+
+def end_all() -> None:
+    """Kill what a failed test has left running: a forgotten tracer slows everything down."""
+    while _tools:
+        process = _tools.pop().process
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
+
+
 class Tool:
     """``osmia NAME ARGS`` running: ``start()`` waits until it is attached, ``stop()`` ends it as Ctrl-C does."""
 
@@ -57,6 +69,7 @@ class Tool:
         self.err = tempfile.TemporaryFile()  # noqa: SIM115
         self.stdout = self.stderr = ""
         self.process: subprocess.Popen[bytes] | None = None
+        _tools.append(self)
 
     def start(self) -> Tool:
         read, write = os.pipe()

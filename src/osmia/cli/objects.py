@@ -15,6 +15,7 @@ import struct
 import sys
 import zlib
 
+from osmia.cli import image
 from osmia.errors import NotFound
 from osmia.kernel import btf_source, cache, tracefs
 from osmia.obj import meta
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from osmia.lang.unit import Unit
+    from osmia.obj.spec import ObjectSpec
 
 _LENGTH = struct.Struct("<I")
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -42,7 +44,7 @@ def stamp(path: str) -> str:
 def fingerprint() -> str:
     """The version of the compiler: osmia's, and the newest file of the folders that decide what is compiled."""
     newest = 0
-    for folder in ("compiler", "lang"):
+    for folder in ("compiler", "lang", "obj"):
         with os.scandir(os.path.join(_ROOT, folder)) as entries:
             for entry in entries:
                 if entry.name.endswith(".py"):
@@ -56,7 +58,7 @@ def _key(path: str) -> list[tuple[str, ...]]:
         chosen = btf_source.find()
     return [
         ("tool", path, stamp(path)),
-        ("osmia", fingerprint()),
+        ("osmia", fingerprint(), image.FORMAT),
         ("kernel", btf_source.kernel_id()),
         ("btf", chosen, stamp(chosen) if chosen else ""),
         ("off", os.environ.get("OSMIA_FEATURES_OFF", "")),
@@ -80,42 +82,59 @@ def _still_right(records: list[tuple[str, ...]], key: list[tuple[str, ...]]) -> 
     return ""
 
 
-def object_of(unit: Unit, note: Callable[[str], None]) -> bytes:
-    """The ELF bytes of ``unit``; ``note`` is told where they came from.  Raises what compiling raises."""
+def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
+    """The spec of ``unit``'s object; ``note`` is told where it came from.  Raises what compiling raises."""
     path = str(unit.namespace.get("__file__") or "")
     path = os.path.abspath(path) if path else ""
-    name = f"{unit.name}-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.o"
-    if not all(c.isascii() and (c.isalnum() or c in "._-") for c in name) or name.startswith("."):
-        name = f"unit-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.o"
     if not os.path.isfile(path):
         note("compiled now: it has no file, so nothing to recognise it by in the cache")
-        return compile_now(unit)[0]
-    key = _key(path)
+        return _parsed(compile_now(unit)[0], unit.name)
+    name, key = _entry(unit.name, path), _key(path)
     found = cache.read(name)
     if found is not None:
-        reason, elf = _unpack(found, key)
-        if elf:
+        reason, spec = _unpack(found, key)
+        if spec is not None:
             note("compiled object taken from the cache")
-            return elf
+            return spec
         note(f"compiled anew: changed since it was cached: {reason}")
     else:
         note("compiled: nothing usable in the cache")
     elf, records = compile_now(unit)
+    spec = _parsed(elf, unit.name)
     head = meta.dump(key + records)
-    refused = cache.write(name, _LENGTH.pack(len(head)) + head + elf)
+    # Now, before options are written into the spec.
+    refused = cache.write(name, _LENGTH.pack(len(head)) + head + image.dump(spec))
     if refused:
         note(f"not cached: {refused}")
-    return elf
+    return spec
 
 
-def _unpack(data: bytes, key: list[tuple[str, ...]]) -> tuple[str, bytes]:
+def _entry(name: str, path: str) -> str:
+    """The cache entry's name: the unit's, if a file can be called so, and a checksum of where it is."""
+    plain = all(c.isascii() and (c.isalnum() or c in "._-") for c in name) and not name.startswith(".")
+    return f"{name if plain else 'unit'}-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.spec"
+
+
+def _parsed(elf: bytes, name: str) -> ObjectSpec:
+    from osmia.obj.elf import parse_object
+
+    return parse_object(elf, name)
+
+
+def _unpack(data: bytes, key: list[tuple[str, ...]]) -> tuple[str, ObjectSpec | None]:
+    """``("", spec)``, or what has changed and None."""
     if len(data) < 4:
-        return "damaged", b""
+        return "damaged", None
     end = 4 + _LENGTH.unpack_from(data)[0]
     if end > len(data):
-        return "damaged", b""
+        return "damaged", None
     reason = _still_right(meta.load(data[4:end]), key)
-    return reason, b"" if reason else data[end:]
+    if reason:
+        return reason, None
+    try:
+        return "", image.load(data[end:])
+    except (ValueError, TypeError, EOFError, AttributeError):
+        return "damaged", None
 
 
 def tracepoint_source(absent: list[tuple[str, ...]]) -> Callable[[str, str], str | None]:

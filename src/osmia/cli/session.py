@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-from osmia.cli.objects import object_of
+from osmia.cli.objects import spec_of
 from osmia.cli.signals import Stop
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.events.loss import MAP as LOSS_MAP
@@ -23,7 +23,6 @@ from osmia.lang.probes import Prog
 from osmia.link import attach
 from osmia.load.object import load
 from osmia.obj import meta
-from osmia.obj.elf import parse_object
 from osmia.views.output import Writer, open_output
 
 TYPE_CHECKING = False
@@ -83,7 +82,7 @@ class Session:
         template = self.unit.template
         if template is not None and template.prepare is not None:
             template.prepare()
-        spec = parse_object(object_of(self.unit, self.note), self.unit.name)
+        spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)
         self._set_options(spec)
         self._load(spec)
@@ -153,6 +152,10 @@ class Session:
             self.note(text)
         for name, reason in self.live.skipped.items():
             self.note(f"{name}: left out: {reason}")
+        if self.verbose:
+            for name, info in self.live.stats().items():
+                walked = f", {info.verified_insns:,} looked at by the verifier" if info.verified_insns else ""
+                self.note(f"{name}: loaded, {info.xlated_size // 8:,} instructions{walked}")
         self._chosen = chosen
 
     def _choose(self, spec: ObjectSpec) -> tuple[dict[Prog, Hook], set[str]]:

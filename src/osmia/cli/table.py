@@ -210,12 +210,12 @@ class _Lines:
         template = " ".join([c.template(flag) for c, flag in zip(shown, last, strict=True)])
         if with_tail:
             template += " "
-        decoder = Decoder(event, fixed, shows=shows, escaped=True)
+        rows, count = self._decoder.rows, len(fixed)
         before, after = bytes(low), bytes(layout.fixed - high)
-        # A record without a tail: nothing here asks for it.
+        # A record with an empty tail.
         head = layout.fixed.to_bytes(4, "little") + bytes(4)
         pad = bytes(-layout.fixed % 8)
-        self._fronts = Texts(lambda raw: template % decoder.rows(head + before + raw + after + pad)[0], 4096)
+        self._fronts = Texts(lambda raw: template % rows(head + before + raw + after + pad)[0][:count], 4096)
         self._last: Any = self._decoder.texts_of_tail()
         self._one = not with_tail
 

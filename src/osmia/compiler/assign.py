@@ -137,8 +137,6 @@ def _unpack(fn: Fn, target: ast.Tuple | ast.List, value: Val) -> None:
         fn.fail(target, f"{len(target.elts)} names for a tuple of {len(parts)} values")
     parts = [Val(p.ft, [fn.keep(e) for e in p.exprs]) for p in parts]
     for one, part in zip(target.elts, parts, strict=True):
-        if isinstance(one, ast.Starred):
-            fn.fail(one, "unpacking with * is not possible in kernel code")
         _assign_to(fn, one, part)
 
 

@@ -86,12 +86,7 @@ def args_of(fn: Fn, node: ast.Call, low: int, high: int, name: str) -> list[Val]
     if not low <= len(node.args) <= high:
         want = str(low) if low == high else f"{low} to {high}"
         fn.fail(node, f"{name}() takes {want} argument{'s' if want != '1' else ''}, not {len(node.args)}")
-    out = []
-    for arg in node.args:
-        if isinstance(arg, ast.Starred):
-            fn.fail(arg, "unpacking with * is not possible in kernel code")
-        out.append(expr(fn, arg))
-    return out
+    return [expr(fn, arg) for arg in node.args]
 
 
 # --------------------------------------------------------------------------
@@ -414,7 +409,8 @@ def _enum(kind: str) -> Callable[[Fn, ast.Call], Val]:
         btf = fn.mod.kernel.btf
         values = dict(btf.get(kt.id).enumerators) if btf is not None else {}
         if name not in values and kind == "value":
-            fn.fail(node.args[1], f"enum {enum} has no value {name!r} here", "guard it with enum_exists(), elsewhere")
+            fn.fail(node.args[1], f"enum {enum} has no value {name!r} here",
+                    "compile where the kernel has it, or write its number")
         enum_type = kt.tir()
         assert isinstance(enum_type, tir.KEnum)
         fact = tir.CoreEnum(tir.U64, fn.loc, enum_type, name, values.get(name, 0), kind)

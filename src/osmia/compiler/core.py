@@ -246,8 +246,10 @@ class Fn:
         from osmia.compiler.values import TOpt
 
         if isinstance(value.ft, TOpt):
-            name = node.id if isinstance(node, ast.Name) else "it"
-            self.fail(node, "this may be None here", f"test it first: if {name} is not None: ...")
+            fix = "give it a name, and test that: if (x := ...) is not None: ..."
+            if isinstance(node, ast.Name):
+                fix = f"test it first: if {node.id} is not None: ..."
+            self.fail(node, "this may be None here", fix)
         if value.const is None:
             self.fail(node, f"None where {what} is expected")
         self.fail(node, f"expected {what}, got {describe(value)}")

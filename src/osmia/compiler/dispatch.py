@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from osmia.compiler.core import Fn
 from osmia.compiler.values import Val
@@ -46,8 +46,7 @@ def expr(fn: Fn, node: ast.expr) -> Val:
     fn.at(node)
     handler = EXPRESSIONS.get(type(node))
     if handler is None:
-        what, fix = REFUSED.get(type(node), (f"{type(node).__name__} is not possible in kernel code", ""))
-        fn.fail(node, what, fix)
+        _refuse(fn, node)
     return handler(fn, node)
 
 
@@ -62,11 +61,30 @@ def block(fn: Fn, body: list[ast.stmt]) -> bool:
     return False
 
 
+def check(fn: Fn, function: ast.FunctionDef) -> None:
+    """Refuse what kernel code cannot say, also where control never gets: nothing is skipped in silence."""
+    nodes = [node for stmt in function.body for node in ast.walk(stmt) if isinstance(node, (ast.stmt, ast.expr))]
+    for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+        if isinstance(node, ast.stmt):
+            _handler(fn, node)
+        elif type(node) not in EXPRESSIONS and not isinstance(node, ast.FormattedValue) and not _names(node):
+            _refuse(fn, node)
+
+
+def _names(node: ast.expr) -> bool:
+    """``[a, b] = …``: not a list, but a way to write several names."""
+    return isinstance(node, ast.List) and isinstance(node.ctx, ast.Store)
+
+
+def _refuse(fn: Fn, node: ast.expr | ast.stmt) -> NoReturn:
+    what, fix = REFUSED.get(type(node), (f"{type(node).__name__} is not possible in kernel code", ""))
+    fn.fail(node, what, fix)
+
+
 def _handler(fn: Fn, stmt: ast.stmt) -> Callable[[Fn, Any], bool]:
     handler = STATEMENTS.get(type(stmt))
     if handler is None:
-        what, fix = REFUSED.get(type(stmt), (f"{type(stmt).__name__} is not possible in kernel code", ""))
-        fn.fail(stmt, what, fix)
+        _refuse(fn, stmt)
     return handler
 
 
@@ -82,6 +100,7 @@ REFUSED: dict[type[ast.AST], tuple[str, str]] = {
     ast.Await: ("await is not possible in kernel code", ""),
     ast.Yield: ("yield is not possible in kernel code", "send an event: with ring.reserve() as e: ..."),
     ast.YieldFrom: ("yield is not possible in kernel code", "send an event: with ring.reserve() as e: ..."),
+    ast.Slice: ("slices do not exist in kernel code", "compare with startswith(), or cut it on the user side"),
     ast.Starred: ("unpacking with * is not possible in kernel code", ""),
     ast.Try: ("exceptions do not exist in kernel code", "test for None or zero instead"),
     ast.Raise: ("exceptions do not exist in kernel code", "count it: lost(\"why\"), or return"),

@@ -265,7 +265,8 @@ def print_call(fn: Fn, node: ast.Call) -> Val:
     from osmia.compiler.dispatch import expr
 
     if node.keywords:
-        fn.fail(node.keywords[0].value, "print() takes no keyword arguments in kernel code")
+        fn.fail(node.keywords[0].value, "print() takes no keyword arguments in kernel code",
+                "each print is one line, with spaces between its arguments")
     form, parts = "", []
     for at, arg in enumerate(node.args):
         form += " " if at else ""
@@ -276,17 +277,27 @@ def print_call(fn: Fn, node: ast.Call) -> Val:
             shown, spec = (piece, "") if not isinstance(piece, ast.FormattedValue) else _formatted(fn, piece)
             value = expr(fn, shown)
             if isinstance(value.ft, TConst):
-                form += format(value.const, spec).replace("{", "{{").replace("}", "}}")
+                form += _format(fn, piece, value.const, spec).replace("{", "{{").replace("}", "}}")
                 continue
+            printable = _printable(fn, shown, value)
+            _format(fn, piece, "" if isinstance(printable.ft, TStr) else 0, spec)
             form += "{:" + spec + "}" if spec else "{}"
-            parts.append((_printable(fn, shown, value), shown))
+            parts.append((printable, shown))
     _send_print(fn, node, form, parts)
     return const(None)
 
 
+def _format(fn: Fn, node: ast.expr, sample: Any, spec: str) -> str:
+    """``sample`` as ``spec`` shows it: a format that does not fit is refused here and not when the text is made."""
+    try:
+        return format(sample, spec)
+    except (TypeError, ValueError) as err:
+        fn.fail(node, f"this format does not work: {err}")
+
+
 def _formatted(fn: Fn, piece: ast.FormattedValue) -> tuple[ast.expr, str]:
     if piece.conversion != -1:
-        fn.fail(piece, "!r, !s and !a do not exist in kernel code")
+        fn.fail(piece, "!r, !s and !a do not exist in kernel code", "leave it out: what is printed is escaped anyway")
     spec = ""
     if isinstance(piece.format_spec, ast.JoinedStr):
         for part in piece.format_spec.values:

@@ -173,11 +173,7 @@ def _if_exp(fn: Fn, node: ast.IfExp) -> Val:
 
 @expression(ast.Tuple)
 def _tuple(fn: Fn, node: ast.Tuple) -> Val:
-    parts = []
-    for item in node.elts:
-        if isinstance(item, ast.Starred):
-            fn.fail(item, "unpacking with * is not possible in kernel code")
-        parts.append(fn.steady(expr(fn, item)))
+    parts = [fn.steady(expr(fn, item)) for item in node.elts]
     return Val(TTuple(tuple(p.ft for p in parts)), [e for p in parts for e in p.exprs])
 
 

@@ -20,6 +20,7 @@ from osmia.compiler.values import (
     join,
     settled,
 )
+from osmia.lang.maps import Map
 
 MAX_ROUNDS = 1 << 23  # BPF_MAX_LOOPS of bpf_loop (kernel/bpf/bpf_iter.c)
 
@@ -161,8 +162,12 @@ def _bound_of(fn: Fn, node: ast.While) -> int | None:
         limit = expr(fn, test.comparators[0]).const
     if limit is UNKNOWN or not isinstance(limit, int) or not 0 <= limit < MAX_ROUNDS:
         return None
-    counted = any(_counts_up(stmt, test.left.id) for stmt in node.body)
-    return limit + 1 if counted and _never_negative(fn.source.node, test.left.id) else None
+    name = test.left.id
+    counted = any(_counts_up(stmt, name) for stmt in node.body)
+    ups = {id(s.target) for s in ast.walk(node) if isinstance(s, ast.AugAssign) and _counts_up(s, name)}
+    stores = [n for n in ast.walk(node) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store)]
+    only_up = all(id(n) in ups for n in stores)  # set back to 0 in the loop, it would run longer
+    return limit + 1 if counted and only_up and _never_negative(fn.source.node, name) else None
 
 
 def _counts_up(stmt: ast.stmt, name: str) -> bool:
@@ -198,8 +203,10 @@ def _for(fn: Fn, node: ast.For) -> bool:
         if value is not None and isinstance(value.ft, TTuple):
             return _for_tuple(fn, node, mem.split(value))
         fn.fail(node.iter, "kernel code loops over range(...) and tuples only", "for i in range(n): ...")
-    target = expr(fn, node.iter.func)
-    if target.const is not range:
+    func = node.iter.func
+    if isinstance(func, ast.Attribute) and isinstance(expr(fn, func.value).const, Map):
+        fn.fail(node.iter, "kernel code cannot walk a map", "look up keys, or walk it on the user side")
+    if isinstance(func, ast.Attribute) or expr(fn, func).const is not range:
         fn.fail(node.iter, "kernel code loops over range(...) and tuples only", "for i in range(n): ...")
     if not isinstance(node.target, ast.Name):
         fn.fail(node.target, "range() gives one number")
@@ -264,8 +271,9 @@ def upper_bound(fn: Fn, node: ast.expr) -> int | None:
         bounds = [b for a in node.args if (b := upper_bound(fn, a)) is not None]
         return min(bounds) if bounds else None
     if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.Mod)):
-        right = upper_bound(fn, node.right)
-        return right if right is not None and right >= 0 else None
+        sides = [node.right, node.left] if isinstance(node.op, ast.BitAnd) else [node.right]
+        bounds = [b for side in sides if (b := upper_bound(fn, side)) is not None and b >= 0]
+        return min(bounds) if bounds else None
     with fn.into([]):
         value = expr(fn, node).const
     return int(value) if isinstance(value, int) else None

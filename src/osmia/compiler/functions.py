@@ -72,9 +72,7 @@ def _bind_arguments(fn: Fn, node: ast.Call, function: FunctionType) -> dict[str,
     for word in node.keywords:
         if word.arg is None:
             fn.fail(word.value, "unpacking with ** is not possible in kernel code")
-    given = [expr(fn, a) for a in node.args if not isinstance(a, ast.Starred)]
-    if len(given) != len(node.args):
-        fn.fail(node, "unpacking with * is not possible in kernel code")
+    given = [expr(fn, a) for a in node.args]
     signature = inspect.signature(function)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

@@ -169,8 +169,6 @@ def _current(fn: Fn, node: ast.Attribute) -> Val:
 
 @expression(ast.Subscript)
 def _subscript(fn: Fn, node: ast.Subscript) -> Val:
-    if isinstance(node.slice, ast.Slice):
-        fn.fail(node, "slices do not exist in kernel code")
     value = expr(fn, node.value)
     index = expr(fn, node.slice)
     fn.at(node)

@@ -9,6 +9,7 @@ from osmia.compiler.debuginfo import quoted
 from osmia.compiler.lower_expr import abi_type, as_bool, as_int, call_helper, coerce, load, store
 
 _INT64 = 1 << 63
+_KTIME = 5  # bpf_ktime_get_ns: in every program type, and 64 bits that the verifier knows nothing of
 
 
 def lower_for(b: Body, s: tir.For) -> None:
@@ -64,8 +65,10 @@ def _plain_for(b: Body, s: tir.For, start: str, stop: str) -> None:
         if rounds:
             count = b.let(f"add i64 {b.let(f'load i64, ptr {rounds}, align 8')}, 1")
             b.do(f"store i64 {count}, ptr {rounds}, align 8")
-            # The verifier has to see an end even when it knows nothing of `stop`.
-            more = b.let(f"and i1 {more}, {b.let(f'icmp ult i64 {count}, {s.bound}')}")
+            # The verifier has to see an end even when it knows nothing of `stop`; hidden from LLVM, which may know
+            # (of `range(n % 6)`) that the test is redundant.
+            hidden = b.opaque(count, "i64")
+            more = b.let(f"and i1 {b.let(f'icmp ult i64 {hidden}, {s.bound}')}, {more}")
         b.branch(more, body, end)
     b.start(end)
 
@@ -133,6 +136,7 @@ def _big_loop(b: Body, s: tir.For | tir.While, rounds: str) -> None:
     """Run the loop's callback ``rounds`` times: by ``bpf_loop`` where the kernel has it."""
     name = _callback(b, s)
     b.at(s.loc)
+    _forget_values(b, s)
     has = b.core(b.shared.core.enum(loops.LOOP_ENUM, loops.LOOP_ENUMERATOR, "exists"))
     by_helper, by_hand, end = b.new_label("helper"), b.new_label("plain"), b.new_label("end")
     b.branch(b.let(f"icmp ne i64 {has}, 0"), by_helper, by_hand)
@@ -150,6 +154,23 @@ def _big_loop(b: Body, s: tir.For | tir.While, rounds: str) -> None:
     b.start(end)
     if any(isinstance(n, tir.Return) for n in walk.walk(s.body)):
         _pass_return_on(b, frame)
+
+
+def _forget_values(b: Body, s: tir.For | tir.While) -> None:
+    """Add a zero that the verifier takes for any number to the numbers that the body assigns.
+
+    A variable that starts as a constant and is tested in the body would have
+    another known value in each round, and the rounds be walked one by one.
+    """
+    inside = {n.local: None for n in walk.walk(s.body) if isinstance(n, tir.Set) and isinstance(n.local.type, tir.Int)}
+    if not inside:
+        return
+    time = call_helper(b, _KTIME, "", tir.U64)
+    top = b.opaque(b.let(f"lshr i64 {time}, 63"), "i64")  # 0 for the first 292 years after boot
+    zero = b.let(f"mul i64 {top}, {time}")
+    for local in inside:
+        hidden = b.let(f"add i64 {load(b, b.slots[local], local.type)}, {zero}")
+        store(b, b.slots[local], hidden, local.type)
 
 
 def _call_helper(b: Body, name: str, rounds: str) -> str:

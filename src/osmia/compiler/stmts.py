@@ -10,7 +10,7 @@ from typing import Any
 from osmia.compiler import eventops, kmem, numbers, tir
 from osmia.compiler.assign import assign, converted
 from osmia.compiler.core import Fn, Frame, Var, describe
-from osmia.compiler.dispatch import block, expr, statement
+from osmia.compiler.dispatch import block, check, expr, statement
 from osmia.compiler.values import (
     FT,
     NONE,
@@ -26,6 +26,7 @@ def function_body(fn: Fn) -> None:
     """Compile the body of ``fn``'s function."""
     node = fn.source.node
     _check_signature(fn, node)
+    check(fn, node)
     fn.assigned = _assigned_names(node)
     for name, var in fn.params.items():
         fn.env[name] = var

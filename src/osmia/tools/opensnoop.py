@@ -114,8 +114,6 @@ def send(call, ret):
         add_path(e.path, call.directory, call.path)
 
 
-
-
 def show_mode(e):
     """The mode, which open(2) ignores unless it creates a file."""
     return f"{e.mode:04o}" if e.mode or e.flags & (O_CREAT | O_TMPFILE) else "n/a"

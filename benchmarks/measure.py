@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one run of a tracing tool costs: start, exit, memory, and what a storm of events does to it.
+
+Times are taken by the parent's monotonic clock, from before the spawn, so
+that the loader, the interpreter and everything else before ``main`` counts.
+Tools write to a terminal where the arrival of a row matters, since libc
+keeps rows back from a pipe, and to a file in memory where many rows are
+written.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from typing import NamedTuple
+
+#: Seconds after which a tool that shows nothing is given up.
+PATIENCE = 20.0
+_LOST = (re.compile(rb"[Ll]ost ([\d,]+) events"), re.compile(rb"([\d,]+) events? lost"))
+
+
+class Tool(NamedTuple):
+    """A command; ``shows`` is in the first output that counts, the marker's name where it is None."""
+
+    name: str
+    argv: list[str]
+    shows: str | None = None
+    env: dict[str, str] = {}
+
+
+class Start(NamedTuple):
+    """Milliseconds to the first output and from SIGINT to the end; peak and shared-out memory in MB."""
+
+    first: float
+    exit: float
+    peak: float
+    pss: float
+
+
+class Storm(NamedTuple):
+    """One storm.  ``made`` opens in ``seconds``, of which ``rows`` were shown and ``lost`` reported as lost.
+
+    ``cpu_ns`` is what the tool's own threads ran; ``kernel_ns`` what its programs ran (with statistics on), and
+    ``programs`` (name, runs, ns per run).
+    """
+
+    made: int
+    seconds: float
+    rows: int
+    lost: int
+    cpu_ns: int
+    kernel_ns: int = 0
+    programs: tuple[tuple[str, int, float], ...] = ()
+
+
+class Failed(Exception):
+    """A tool did not do what it was run for."""
+
+
+def environment(tool: Tool) -> dict[str, str]:
+    """Ours without what only a development machine sets, and the tool's own."""
+    out = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "OSMIA"))}
+    return {**out, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **tool.env}
+
+
+class Load:
+    """The compiled load program doing one thing in a loop."""
+
+    def __init__(self, program: str, kind: str, path: str, rate: int, seconds: float) -> None:
+        argv = [program, kind, path, str(rate), str(seconds)]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+
+    def result(self) -> tuple[int, int, int]:
+        """Wait for its end: what it made, in how many ns, and how many ns of CPU."""
+        out, _ = self._process.communicate()
+        made, wall, cpu = out.split()
+        return int(made), int(wall), int(cpu)
+
+    def stop(self) -> tuple[int, int, int]:
+        """End it now."""
+        self._process.terminate()
+        return self.result()
+
+
+class Running:
+    """A tool on a terminal of its own, started now."""
+
+    def __init__(self, tool: Tool) -> None:
+        self.tool = tool
+        self._terminal, inner = pty.openpty()
+        silent = os.open(os.devnull, os.O_RDWR)
+        env = environment(tool)
+        actions = [(os.POSIX_SPAWN_DUP2, silent, 0), (os.POSIX_SPAWN_DUP2, inner, 1), (os.POSIX_SPAWN_DUP2, silent, 2)]
+        self.began = time.monotonic()
+        self.pid = os.posix_spawn(tool.argv[0], tool.argv, env, file_actions=actions, setsid=True)
+        os.close(inner)
+        os.close(silent)
+
+    def until(self, shown: bytes) -> float:
+        """Seconds from the start until ``shown`` was in the output."""
+        seen, limit = b"", self.began + PATIENCE
+        while True:
+            data = self._read(limit)
+            now = time.monotonic()
+            if data is None:
+                self.kill()
+                raise Failed(f"{self.tool.name}: {shown.decode()!r} did not come; it said {seen[-300:]!r}")
+            seen += data
+            if shown in seen:
+                return now - self.began
+
+    def _read(self, limit: float) -> bytes | None:
+        """Some output; None when the time is over or the tool has gone."""
+        ready, _, _ = select.select([self._terminal], [], [], max(0.0, limit - time.monotonic()))
+        if not ready:
+            return None
+        try:
+            return os.read(self._terminal, 1 << 16) or None
+        except OSError:  # EIO: the other side is closed
+            return None
+
+    def watch(self, seconds: float) -> None:
+        """Let it run, reading along so that it never waits for us."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit and self._read(limit) is not None:
+            pass
+
+    def end(self) -> float:
+        """SIGINT; seconds until the process is gone."""
+        before = time.monotonic()
+        os.kill(self.pid, signal.SIGINT)
+        while True:
+            gone, _ = os.waitpid(self.pid, os.WNOHANG)
+            if gone:
+                break
+            if time.monotonic() > before + PATIENCE:
+                self.kill()
+                raise Failed(f"{self.tool.name}: SIGINT did not end it")
+            self._read(time.monotonic() + 0.0005)
+        took = time.monotonic() - before
+        os.close(self._terminal)
+        return took
+
+    def kill(self) -> None:
+        """After a failure."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        os.close(self._terminal)
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """Peak resident and proportional size, MB.
+
+    Not ``ru_maxrss``: that is never less than what the parent had at the
+    time of the spawn, which is more than some of the peers need.
+    """
+    peak = pss = 0
+    with open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                peak = int(line.split()[1])
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        for line in rollup:
+            if line.startswith("Pss:"):
+                pss = int(line.split()[1])
+    return peak / 1024, pss / 1024
+
+
+def start(tool: Tool, marker: str) -> Start:
+    """One start and one end, while the load makes events that name ``marker`` all the time."""
+    running = Running(tool)
+    first = running.until((tool.shows or marker).encode())
+    running.watch(0.3)
+    peak, pss = memory(running.pid)
+    took = running.end()
+    time.sleep(0.3)  # the kernel detaches perf-based probes after the process has gone
+    return Start(first * 1e3, took * 1e3, peak, pss)
+
+
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds that the threads of ``pid`` have run."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as stat:
+                total += int(stat.read().split()[0])
+        except OSError:  # noqa: PERF203 - a thread that has just ended
+            continue
+    return total
+
+
+def programs(pid: int) -> dict[int, tuple[int, int]]:
+    """BPF programs that ``pid`` holds: id -> (runs, ns), from what the kernel says of its descriptors."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{name}") as info:
+                words = dict(line.split(":", 1) for line in info if ":" in line)
+        except OSError:
+            continue
+        if "run_cnt" in words:
+            found[int(words["prog_id"])] = (int(words["run_cnt"]), int(words["run_time_ns"]))
+    return found
+
+
+def settled(path: str, pid: int) -> None:
+    """Wait until a file has stopped growing and its writer has stopped running."""
+    limit, before, still = time.monotonic() + PATIENCE, (-1, -1), 0
+    while still < 2 and time.monotonic() < limit:
+        time.sleep(0.25)
+        now = (os.stat(path).st_size, cpu_ns(pid) // 50_000_000)
+        still = still + 1 if now[0] == before[0] else 0
+        before = now
+
+
+def count(path: str, wanted: bytes) -> int:
+    """Lines of a file that hold ``wanted``."""
+    total, rest = 0, b""
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 22):
+            block = rest + block
+            cut = block.rfind(b"\n") + 1
+            rest = block[cut:]
+            total += block.count(wanted, 0, cut)
+    return total + rest.count(wanted)
+
+
+def lost(text: bytes) -> int:
+    """Events that a tool says it lost."""
+    return sum(int(n.replace(b",", b"")) for pattern in _LOST for n in pattern.findall(text))
+
+
+def storm(tool: Tool, program: str, path: str, rate: int, seconds: float, folder: str) -> Storm:
+    """``tool`` under a storm of opens of ``path``, its rows going to a file in ``folder``."""
+    rows, said = f"{folder}/rows", f"{folder}/said"
+    with open(rows, "wb") as out, open(said, "wb") as err:
+        process = subprocess.Popen(tool.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment(tool))
+    pid = process.pid
+    try:
+        _wait_for_rows(program, path + ".early", rows, process)
+        cpu, runs = cpu_ns(pid), programs(pid)
+        made, wall, _ = Load(program, "open", path, rate, seconds).result()
+        settled(rows, pid)
+        cpu, after = cpu_ns(pid) - cpu, programs(pid)
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    with open(said, "rb") as err:
+        text = err.read()
+    shown = count(rows, path.encode() + b"\n")
+    gone = lost(text) + (lost(_tail(rows)) if not lost(text) else 0)
+    os.unlink(rows)
+    ran = [(str(id), n - runs[id][0], ns - runs[id][1]) for id, (n, ns) in after.items() if id in runs]
+    detail = tuple((id, n, ns / n) for id, n, ns in ran if n)
+    time.sleep(0.3)
+    return Storm(made, wall / 1e9, shown, gone, cpu, sum(ns for _, _, ns in ran), detail)
+
+
+def _tail(path: str) -> bytes:
+    """Lines of an output file that are about losses (bpftrace tells them among its rows)."""
+    found = []
+    with open(path, "rb") as stream:
+        found = [line for line in stream if line.startswith((b"Lost", b"WARNING: Lost"))]
+    return b"".join(found)
+
+
+def _wait_for_rows(program: str, path: str, rows: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the tool traces: some write nothing before a buffer is full, so enough is opened to fill it."""
+    limit = time.monotonic() + PATIENCE
+    while time.monotonic() < limit:
+        Load(program, "open", path, 2000, 0.1).result()
+        if os.stat(rows).st_size > 4096 or process.poll() is not None:
+            break
+    if process.poll() is not None or os.stat(rows).st_size <= 4096:
+        raise Failed(f"{' '.join(process.args)}: showed nothing")  # type: ignore[arg-type]
+    time.sleep(0.3)

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Measures osmia beside its peers and prints a Markdown table.
+
+    sudo benchmarks/run.py [--peers DIR] [-o FILE]
+
+Needs the standard library and a C compiler.  The osmia that is measured is
+an installed one (./setup.sh makes it), because how it is installed decides a
+good part of its start.  Peers are run in a Debian root that
+benchmarks/peers.sh makes; each takes its turn in the same round as osmia, so
+that whatever else the machine does meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from measure import Failed, Load, Start, Storm, Tool, start, storm
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STATS = "/proc/sys/kernel/bpf_stats_enabled"
+FLAT_OUT = 0
+RATES = (100_000, 500_000, 1_000_000, FLAT_OUT)
+BIO, RUNQ = "Tracing block device I/O", "Tracing run queue latency"
+#: tool -> (load kind, what osmia shows first, [(peer's name, its command, what it shows first)])
+TOOLS = {
+    "opensnoop": ("open", None, [("libbpf-tools", "/usr/sbin/opensnoop-libbpf", None),
+                                 ("bpftrace", "/usr/sbin/opensnoop.bt", None)]),
+    "execsnoop": ("exec", None, [("libbpf-tools", "/usr/sbin/execsnoop-libbpf", None)]),
+    "biolatency": ("open", BIO, [("libbpf-tools", "/usr/sbin/biolatency-libbpf", BIO)]),
+    "runqlat": ("open", RUNQ, [("libbpf-tools", "/usr/sbin/runqlat-libbpf", RUNQ)]),
+}  # fmt: skip
+
+
+def options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure osmia beside its peers.")
+    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
+    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"),
+                        help="the installed command (default: the one of setup.sh, or the one in PATH)")  # fmt: skip
+    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR",
+                        help="root made by peers.sh (default: $OSMIA_PEERS)")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=15, help="starts of each tool (default 15)")
+    parser.add_argument("--storms", type=int, default=3, help="storms of each kind (default 3)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a storm (default 5)")
+    parser.add_argument("--tools", default=",".join(TOOLS), help="which tools' start to measure")
+    parser.add_argument("--only", choices=("start", "storm", "kernel"), help="this part only")
+    parser.add_argument("-o", "--output", help="write the table to this file, too")
+    args = parser.parse_args()
+    if os.geteuid():
+        parser.error("tracing needs root: sudo benchmarks/run.py")
+    if not args.osmia:
+        parser.error("no osmia installed: run ./setup.sh, or give --osmia PATH")
+    if args.peers and not os.path.exists(f"{args.peers}/usr/sbin/opensnoop-libbpf"):
+        parser.error(f"no peers in {args.peers}: make them with benchmarks/peers.sh {args.peers}")
+    return args
+
+
+class Bench:
+    """The places and programs of one run."""
+
+    def __init__(self, args: argparse.Namespace, folder: str) -> None:
+        self.args = args
+        self.folder = folder
+        self.load = f"{folder}/load"
+        self.marker = f"{folder}/osmia-bench-marker"
+        self.leaf = f"{folder}/osmia-bench-leaf"
+        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", self.load, f"{HERE}/load.c"], check=True)
+        os.link(self.load, self.leaf)
+
+    def osmia(self, tool: str, shows: str | None, *, cold: bool = False) -> Tool:
+        """``osmia TOOL`` with a cache of its own."""
+        cache = f"{self.folder}/cache-{'cold' if cold else 'warm'}"
+        # A BTF kept elsewhere and the like would make this another thing than what users have.
+        return Tool("osmia, compiling" if cold else "osmia", [self.args.osmia, tool], shows, {"OSMIA_CACHE": cache})
+
+    def peers(self, tool: str) -> list[Tool]:
+        """The peers of a tool, none where there is no root to run them in."""
+        root = self.args.peers
+        found = TOOLS[tool][2] if root else []
+        chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot"
+        return [Tool(name, [chroot, root, command], shows) for name, command, shows in found
+                if os.path.exists(root + command)]  # fmt: skip
+
+
+def progress(text: str) -> None:
+    """Say on standard error what takes so long."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
+    """``rounds`` starts of each, one after the other in turn."""
+    kind, shows, _ = TOOLS[name]
+    tools = [bench.osmia(name, shows), bench.osmia(name, shows, cold=True), *bench.peers(name)]
+    path = bench.marker if kind == "open" else bench.leaf
+    results: list[tuple[str, list[Start]]] = [(tool.name, []) for tool in tools]
+    load = Load(bench.load, kind, path, 4000 if kind == "open" else 500, 1e6)
+    try:
+        start(tools[0], os.path.basename(path))  # fills the cache, and everybody's page cache
+        for i in range(bench.args.rounds):
+            progress(f"{name}: start {i + 1} of {bench.args.rounds}")
+            for tool, (_, into) in zip(tools, results, strict=True):
+                if tool.name == "osmia, compiling":
+                    shutil.rmtree(tool.env["OSMIA_CACHE"], ignore_errors=True)
+                into.append(start(tool, os.path.basename(path)))
+    finally:
+        load.stop()
+    return results
+
+
+def starts(bench: Bench) -> list[str]:
+    """The table of starts."""
+    out = ["## Start, end, memory", "",
+           "| tool | | first output, ms | fastest | times osmia | end after SIGINT, ms | slowest "
+           "| peak memory, MB | its share (PSS), MB |", "|---|---|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for name in bench.args.tools.split(","):
+        results = _starts(bench, name)
+        own = statistics.median([one.first for one in results[0][1]])
+        for label, runs in results:
+            first = statistics.median([one.first for one in runs])
+            ends = [one.exit for one in runs]
+            out.append(
+                f"| {name} | {label} | {first:.1f} | {min(one.first for one in runs):.1f} | {first / own:.1f} "
+                f"| {statistics.median(ends):.1f} | {max(ends):.1f} "
+                f"| {statistics.median([one.peak for one in runs]):.1f} "
+                f"| {statistics.median([one.pss for one in runs]):.1f} |"
+            )
+    return [*out, ""]
+
+
+def asked(rate: int) -> str:
+    """A rate in words."""
+    return f"{rate:,}/s" if rate else "flat out"
+
+
+def storms(bench: Bench) -> list[str]:
+    """The table of storms.  Each cell is the median run (by rows not shown)."""
+    out = ["## A storm of opens from one process", "",
+           "| opens | | reached | opens made | rows | reported lost | unaccounted | rows + lost = made "
+           "| reader CPU, ns a row |", "|---|---|--:|--:|--:|--:|--:|:-:|--:|"]  # fmt: skip
+    tools = [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]
+    for rate in RATES:
+        runs: list[list[Storm]] = [[] for _ in tools]
+        bare = []
+        for i in range(bench.args.storms):
+            progress(f"storm {asked(rate)}: {i + 1} of {bench.args.storms}")
+            made, wall, _ = Load(bench.load, "open", bench.marker, rate, min(bench.args.seconds, 1.0)).result()
+            bare.append(made / wall * 1e9)
+            for tool, into in zip(tools, runs, strict=True):
+                into.append(storm(tool, bench.load, bench.marker, rate, bench.args.seconds, bench.folder))
+        out.append(f"| {asked(rate)} | no tracing | {statistics.median(bare):,.0f}/s | | | | | | |")
+        for tool, found in zip(tools, runs, strict=True):
+            found.sort(key=lambda one: one.made - one.rows)
+            one = found[len(found) // 2]
+            exact = sum(each.rows + each.lost == each.made for each in found)
+            out.append(
+                f"| {asked(rate)} | {tool.name} | {one.made / one.seconds:,.0f}/s | {one.made:,} | {one.rows:,} "
+                f"| {one.lost:,} | {one.made - one.rows - one.lost:,} | {exact} of {len(found)} "
+                f"| {one.cpu_ns / max(one.rows, 1):,.0f} |"
+            )
+    return [*out, ""]
+
+
+def kernel(bench: Bench) -> list[str]:
+    """The table of what the programs cost in the kernel, by its own statistics."""
+    out = ["## In the kernel", "", "| | programs that ran | ns an open | ns a run of each |", "|---|--:|--:|---|"]
+    with open(STATS) as stream:
+        before = stream.read()
+    try:
+        with open(STATS, "w") as stream:
+            stream.write("1")
+        for tool in [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]:
+            runs = [storm(tool, bench.load, bench.marker, 100_000, 1.0, bench.folder)
+                    for _ in range(bench.args.storms)]  # fmt: skip
+            runs.sort(key=lambda one: one.kernel_ns / one.made)
+            one = runs[len(runs) // 2]
+            busy = [(n, ns) for _, n, ns in one.programs if n > one.made // 100]
+            each = ", ".join([f"{ns:.0f}" for _, ns in busy])
+            out.append(f"| {tool.name} | {len(busy)} | {one.kernel_ns / one.made:.0f} | {each} |")
+    finally:
+        with open(STATS, "w") as stream:
+            stream.write(before)
+    return [*out, ""]
+
+
+def machine(bench: Bench) -> list[str]:
+    """What it was measured on, and what may be wrong with it."""
+    version = subprocess.run([bench.args.osmia, "--version"], capture_output=True, text=True).stdout.strip()
+    out = [f"{version} on Linux {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs, "
+           f"Python {_python(bench.args.osmia)}; {bench.args.rounds} starts and {bench.args.storms} storms of "
+           f"{bench.args.seconds:g} s each; load average at the beginning {os.getloadavg()[0]:.1f}."]  # fmt: skip
+    if not bench.args.peers:
+        out += ["", "No peers: give --peers DIR (benchmarks/peers.sh makes one) to measure them beside osmia."]
+    return [*out, ""]
+
+
+def _python(command: str) -> str:
+    with open(command, "rb") as script:
+        line = script.readline().decode().strip()
+    asked = [line.removeprefix("#!"), "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip() if line.startswith("#!/") else "?"
+
+
+def main() -> int:
+    """The whole run; the exit status."""
+    args = options()
+    parts = {"start": starts, "storm": storms, "kernel": kernel}
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir=base) as folder:
+        bench = Bench(args, folder)
+        out = machine(bench)
+        try:
+            for name, part in parts.items():
+                if args.only in (None, name):
+                    out += part(bench)
+        except Failed as err:
+            sys.stderr.write(f"run.py: {err}\n")
+            return 1
+    text = "\n".join(out)
+    print(text)
+    if args.output:
+        with open(args.output, "w") as stream:
+            stream.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
