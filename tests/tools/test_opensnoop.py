@@ -333,3 +333,29 @@ def test_threads_do_not_mix(names: list[str]) -> None:
     assert {path: (len(tids), set(map(str, tids))) for path, tids in seen.items()} == {
         path: (101, {tid}) for path, tid in expected.items()
     }
+
+
+def cgroup2() -> Path:
+    """Where the cgroup v2 hierarchy is mounted."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, place, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(place)
+    raise AssertionError("no cgroup v2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+
+
+def test_cgroup_and_what_is_below_it(names: list[str]) -> None:
+    group = cgroup2() / f"osmia-test-{os.getpid()}"
+    (group / "below").mkdir(parents=True)
+    try:
+        with Files() as inside, Files() as outside:
+            (group / "below" / "cgroup.procs").write_text(str(inside.pid))
+            with Tool("opensnoop", "--cgroup", str(group)) as tool:
+                opens = open_all(inside, names)
+                open_all(outside, names)
+        assert [row.split(None, 4) for row in tool.rows()] == as_columns(inside.pid, "files", opens)
+    finally:
+        (group / "below").rmdir()
+        group.rmdir()
+    run = osmia("opensnoop", "--cgroup", "/nonexistent")
+    assert run.returncode in (1, 2) and len(run.stderr.splitlines()) == 1 and "/nonexistent" in run.stderr

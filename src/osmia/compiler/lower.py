@@ -31,6 +31,7 @@ _ATTRIBUTES = [
     'attributes #2 = { "btf_ama" }',
     'attributes #3 = { alwaysinline nounwind "no-builtins" }',
     'attributes #4 = { noinline nounwind "no-builtins" }',
+    "attributes #5 = { nounwind willreturn memory(none) }",
 ]
 #: Section of the pointers that make BTF describe the exported structures; no
 #: loader makes a map of it, so they cost nothing at run time.

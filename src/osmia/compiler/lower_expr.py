@@ -317,10 +317,16 @@ def _helper(b: Body, e: tir.Helper) -> str:
     return call_helper(b, e.id, args, e.type)
 
 
+#: get_current_pid_tgid, get_current_uid_gid, get_current_task, get_current_cgroup_id.
+_CONSTANT_HELPERS = frozenset((14, 15, 35, 80))
+
+
 def call_helper(b: Body, helper: int, args: str, t: tir.Type) -> str:
     """Call a BPF helper by its number; ``args`` is the IR text of the arguments."""
     result = "ptr" if isinstance(t, tir.Ptr) else "i64"
-    value = b.let(f"call {result} inttoptr (i64 {helper} to ptr)({args})")
+    # Facts of the current task do not change while the program runs: asked for twice, they are read once.
+    same = " #5" if helper in _CONSTANT_HELPERS and not args else ""
+    value = b.let(f"call {result} inttoptr (i64 {helper} to ptr)({args}){same}")
     if isinstance(t, tir.Void):
         return ""
     return value if isinstance(t, tir.Ptr) else coerce(b, value, tir.U64, t)

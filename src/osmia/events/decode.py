@@ -187,11 +187,13 @@ def _format(fields: Sequence[Field]) -> str:
     return out
 
 
-_SOURCE = """
-def uniform_rows(span, it):
+_UNIFORM = """
+def rows(span, it):
     return [{row} for {names} in it(span)]
+"""
 
-def mixed_rows(span, head, fixed):
+_MIXED = """
+def rows(span, head, fixed):
     out, at, end = [], 0, len(span)
     add = out.append
     while at < end:
@@ -229,8 +231,15 @@ class Decoder:
         self._plan = plan = Plan(event, self.fields, shows or {}, escaped)
         self._needs_tail = "S" in plan.env
         self._fixed = struct.Struct("<" + plan.code)
+        self._uniform: Callable[[bytes, Any], list[Any]] | None = None
+        self._mixed: Callable[[bytes, Any, Any], list[Any]] | None = None
+        self._iters: dict[int, Any] = {}
+
+    def _compiled(self, source: str) -> Any:
+        """The function of one of the texts above.  Made when it is first needed: each costs 0.4 ms of a start."""
+        plan = self._plan
         names = [*plan.unpacked, *(["t"] if self._needs_tail else [])]
-        source = _SOURCE.format(
+        text = source.format(
             row=plan.row(self.fields),
             names=f"({', '.join(names)},)" if names else "_",
             unpack=f"({', '.join(plan.unpacked)},) = fixed(span, at + 8)" if plan.unpacked else "pass",
@@ -239,20 +248,24 @@ class Decoder:
             mask=DISCARD - 1,
         )
         made = dict(plan.env)
-        exec(source, made)  # of layouts and numbers only: no name from outside gets into it
-        self._uniform: Callable[[bytes, Any], list[Any]] = made["uniform_rows"]
-        self._mixed: Callable[[bytes, Any, Any], list[Any]] = made["mixed_rows"]
-        self._iters: dict[int, Any] = {}
+        exec(text, made)  # of layouts and numbers only: no name from outside gets into it
+        return made["rows"]
 
     def rows(self, span: bytes) -> list[tuple[Any, ...]]:
         """Every record of ``span`` that was not discarded, in order."""
         length = uniform(span)
         if not length:
-            return self._mixed(span, _U32.unpack_from, self._fixed.unpack_from)
+            mixed = self._mixed
+            if mixed is None:
+                mixed = self._mixed = self._compiled(_MIXED)
+            return mixed(span, _U32.unpack_from, self._fixed.unpack_from)
         it = self._iters.get(length)
         if it is None:
             it = self._iter(length)
-        return self._uniform(span, it)
+        rows = self._uniform
+        if rows is None:
+            rows = self._uniform = self._compiled(_UNIFORM)
+        return rows(span, it)
 
     def _iter(self, length: int) -> Any:
         start = self._plan.tail_start

@@ -88,7 +88,7 @@ class Hist(MapBase):
             shot.min = value
         shot.max = max(shot.max, value)
         shot.counts[self.slot(value)] += n
-        shot.sum += value * n
+        shot.sum = (shot.sum + value * n) & U64  # wraps, as the kernel's does
 
     def snapshots(self) -> dict[Any, Snapshot]:
         """All histograms by key (None where there is no key), summed over the CPUs."""

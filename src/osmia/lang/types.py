@@ -348,6 +348,10 @@ class Event:
             if getattr(self, field.name) is None:
                 setattr(self, field.name, zero(field.type))
 
+    def discard(self) -> None:
+        """In a ``with ring.reserve()`` block: do not send this event after all."""
+        self.discarded = True
+
     @classmethod
     def layout(cls) -> Layout:
         """The layout, computed at first use."""

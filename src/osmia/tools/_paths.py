@@ -30,13 +30,16 @@ def add_path(path, directory, name):
         return
     task = current.task
     if directory == AT_FDCWD:
-        add_names(path, task.fs.pwd)
-        return
-    table = task.files.fdt
-    if 0 <= directory < table.max_fds:
+        place = task.fs.pwd
+    else:
+        table = task.files.fdt
+        if not 0 <= directory < table.max_fds:
+            return
         file = table.fd[directory]
-        if file:
-            add_names(path, file.f_path)
+        if not file:
+            return
+        place = file.f_path
+    add_names(path, place)
 
 
 def add_names(path, place):
