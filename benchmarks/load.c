@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The load of the benchmarks: opens or execs of one path, at a rate, counted.
 //
-//   load open PATH RATE SECONDS    opens of PATH (which does not exist: that is the fastest open there is)
+//   load open PATH RATE SECONDS    opens of PATH
+//   load fail PATH RATE SECONDS    opens of the last part of PATH below a descriptor that is not open: no open is faster
 //   load exec PATH RATE SECONDS    processes that execute PATH, which is a link to this program
 //
 // RATE is per second, 0 means as fast as possible.  When it ends, by itself or by SIGTERM, it prints one line: the
@@ -42,6 +43,11 @@ static void once_open(const char *path)
 		close(fd);
 }
 
+static void once_fail(const char *path)
+{
+	openat(1000, path, O_RDONLY);
+}
+
 static void once_exec(const char *path)
 {
 	char *argv[] = { (char *)path, "leaf", NULL };
@@ -61,7 +67,9 @@ int main(int argc, char **argv)
 		return 0;
 	if (argc != 5)
 		return 2;
-	once = strcmp(argv[1], "exec") ? once_open : once_exec;
+	once = !strcmp(argv[1], "exec") ? once_exec : !strcmp(argv[1], "fail") ? once_fail : once_open;
+	if (once == once_fail && strrchr(argv[2], '/'))
+		argv[2] = strrchr(argv[2], '/') + 1;
 	rate = atof(argv[3]);
 	seconds = atof(argv[4]);
 	signal(SIGTERM, on_term);

@@ -10,6 +10,7 @@ written.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import re
@@ -34,10 +35,11 @@ class Tool(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Milliseconds to the first output and from SIGINT to the end; peak and shared-out memory in MB."""
+    """Milliseconds to the first output, from SIGINT to the end, and to the end of all that it started; memory in MB."""
 
     first: float
     exit: float
+    detached: float
     peak: float
     pss: float
 
@@ -66,6 +68,26 @@ def environment(tool: Tool) -> dict[str, str]:
     """Ours without what only a development machine sets, and the tool's own."""
     out = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "OSMIA"))}
     return {**out, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **tool.env}
+
+
+def adopt() -> None:
+    """From now on, what a tool leaves behind becomes our child, so that we see when it has gone."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, include/uapi/linux/prctl.h
+
+
+def children() -> set[int]:
+    """Our children."""
+    own, found = os.getpid(), set()
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat") as stat:
+                    parent = int(stat.read().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == own:
+                found.add(int(name))
+    return found
 
 
 class Load:
@@ -173,13 +195,23 @@ def memory(pid: int) -> tuple[float, float]:
 
 def start(tool: Tool, marker: str) -> Start:
     """One start and one end, while the load makes events that name ``marker`` all the time."""
+    before = children()
     running = Running(tool)
     first = running.until((tool.shows or marker).encode())
     running.watch(0.3)
     peak, pss = memory(running.pid)
     took = running.end()
-    time.sleep(0.3)  # the kernel detaches perf-based probes after the process has gone
-    return Start(first * 1e3, took * 1e3, peak, pss)
+    detached = took + left_behind(before)
+    time.sleep(0.2)
+    return Start(first * 1e3, took * 1e3, detached * 1e3, peak, pss)
+
+
+def left_behind(before: set[int]) -> float:
+    """Wait until only the children ``before`` are left, so that nothing of one run is in the next; seconds it took."""
+    begin = time.monotonic()
+    for pid in children() - before:
+        os.waitpid(pid, 0)
+    return time.monotonic() - begin
 
 
 def cpu_ns(pid: int) -> int:
@@ -235,16 +267,19 @@ def lost(text: bytes) -> int:
     return sum(int(n.replace(b",", b"")) for pattern in _LOST for n in pattern.findall(text))
 
 
-def storm(tool: Tool, program: str, path: str, rate: int, seconds: float, folder: str) -> Storm:
-    """``tool`` under a storm of opens of ``path``, its rows going to a file in ``folder``."""
-    rows, said = f"{folder}/rows", f"{folder}/said"
+def storm(tool: Tool, program: str, kind: str, path: str, rate: int, seconds: float, folder: str) -> Storm:
+    """``tool`` under a storm of opens of ``path``, its rows going to a file in ``folder``.
+
+    What a tool lost was anybody's, so ``lost`` may hold a few opens that other processes made.
+    """
+    rows, said, before = f"{folder}/rows", f"{folder}/said", children()
     with open(rows, "wb") as out, open(said, "wb") as err:
         process = subprocess.Popen(tool.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment(tool))
     pid = process.pid
     try:
         _wait_for_rows(program, path + ".early", rows, process)
         cpu, runs = cpu_ns(pid), programs(pid)
-        made, wall, _ = Load(program, "open", path, rate, seconds).result()
+        made, wall, _ = Load(program, kind, path, rate, seconds).result()
         settled(rows, pid)
         cpu, after = cpu_ns(pid) - cpu, programs(pid)
         process.send_signal(signal.SIGINT)
@@ -255,12 +290,13 @@ def storm(tool: Tool, program: str, path: str, rate: int, seconds: float, folder
             process.wait()
     with open(said, "rb") as err:
         text = err.read()
-    shown = count(rows, path.encode() + b"\n")
+    shown = count(rows, os.path.basename(path).encode() + b"\n")
     gone = lost(text) + (lost(_tail(rows)) if not lost(text) else 0)
     os.unlink(rows)
     ran = [(str(id), n - runs[id][0], ns - runs[id][1]) for id, (n, ns) in after.items() if id in runs]
     detail = tuple((id, n, ns / n) for id, n, ns in ran if n)
-    time.sleep(0.3)
+    left_behind(before)
+    time.sleep(0.2)
     return Storm(made, wall / 1e9, shown, gone, cpu, sum(ns for _, _, ns in ran), detail)
 
 

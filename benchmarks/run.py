@@ -24,12 +24,13 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from measure import Failed, Load, Start, Storm, Tool, start, storm
+from measure import Failed, Load, Start, Storm, Tool, adopt, start, storm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STATS = "/proc/sys/kernel/bpf_stats_enabled"
 FLAT_OUT = 0
-RATES = (100_000, 500_000, 1_000_000, FLAT_OUT)
+#: (what kind of open, opens a second): of a file that is not there, or below a descriptor that is not open.
+STORMS = (("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000), ("fail", FLAT_OUT))
 BIO, RUNQ = "Tracing block device I/O", "Tracing run queue latency"
 #: tool -> (load kind, what osmia shows first, [(peer's name, its command, what it shows first)])
 TOOLS = {
@@ -74,6 +75,7 @@ class Bench:
         self.load = f"{folder}/load"
         self.marker = f"{folder}/osmia-bench-marker"
         self.leaf = f"{folder}/osmia-bench-leaf"
+        self.missing = "/osmia-bench-missing"  # not in the folder: tmpfs forgets what it looked for in vain
         subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", self.load, f"{HERE}/load.c"], check=True)
         os.link(self.load, self.leaf)
 
@@ -121,8 +123,8 @@ def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
 def starts(bench: Bench) -> list[str]:
     """The table of starts."""
     out = ["## Start, end, memory", "",
-           "| tool | | first output, ms | fastest | times osmia | end after SIGINT, ms | slowest "
-           "| peak memory, MB | its share (PSS), MB |", "|---|---|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+           "| tool | | first output, ms | fastest | times osmia | end after SIGINT, ms | slowest | detached, ms "
+           "| peak memory, MB | its share (PSS), MB |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     for name in bench.args.tools.split(","):
         results = _starts(bench, name)
         own = statistics.median([one.first for one in results[0][1]])
@@ -132,15 +134,16 @@ def starts(bench: Bench) -> list[str]:
             out.append(
                 f"| {name} | {label} | {first:.1f} | {min(one.first for one in runs):.1f} | {first / own:.1f} "
                 f"| {statistics.median(ends):.1f} | {max(ends):.1f} "
+                f"| {statistics.median([one.detached for one in runs]):.0f} "
                 f"| {statistics.median([one.peak for one in runs]):.1f} "
                 f"| {statistics.median([one.pss for one in runs]):.1f} |"
             )
     return [*out, ""]
 
 
-def asked(rate: int) -> str:
-    """A rate in words."""
-    return f"{rate:,}/s" if rate else "flat out"
+def asked(kind: str, rate: int) -> str:
+    """A storm in words."""
+    return (f"{rate:,}/s" if rate else "flat out") + (", bad descriptor" if kind == "fail" else "")
 
 
 def storms(bench: Bench) -> list[str]:
@@ -149,22 +152,22 @@ def storms(bench: Bench) -> list[str]:
            "| opens | | reached | opens made | rows | reported lost | unaccounted | rows + lost = made "
            "| reader CPU, ns a row |", "|---|---|--:|--:|--:|--:|--:|:-:|--:|"]  # fmt: skip
     tools = [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]
-    for rate in RATES:
+    for kind, rate in STORMS:
         runs: list[list[Storm]] = [[] for _ in tools]
         bare = []
         for i in range(bench.args.storms):
-            progress(f"storm {asked(rate)}: {i + 1} of {bench.args.storms}")
-            made, wall, _ = Load(bench.load, "open", bench.marker, rate, min(bench.args.seconds, 1.0)).result()
+            progress(f"storm {asked(kind, rate)}: {i + 1} of {bench.args.storms}")
+            made, wall, _ = Load(bench.load, kind, bench.missing, rate, min(bench.args.seconds, 1.0)).result()
             bare.append(made / wall * 1e9)
             for tool, into in zip(tools, runs, strict=True):
-                into.append(storm(tool, bench.load, bench.marker, rate, bench.args.seconds, bench.folder))
-        out.append(f"| {asked(rate)} | no tracing | {statistics.median(bare):,.0f}/s | | | | | | |")
+                into.append(storm(tool, bench.load, kind, bench.missing, rate, bench.args.seconds, bench.folder))
+        out.append(f"| {asked(kind, rate)} | no tracing | {statistics.median(bare):,.0f}/s | | | | | | |")
         for tool, found in zip(tools, runs, strict=True):
             found.sort(key=lambda one: one.made - one.rows)
             one = found[len(found) // 2]
             exact = sum(each.rows + each.lost == each.made for each in found)
             out.append(
-                f"| {asked(rate)} | {tool.name} | {one.made / one.seconds:,.0f}/s | {one.made:,} | {one.rows:,} "
+                f"| {asked(kind, rate)} | {tool.name} | {one.made / one.seconds:,.0f}/s | {one.made:,} | {one.rows:,} "
                 f"| {one.lost:,} | {one.made - one.rows - one.lost:,} | {exact} of {len(found)} "
                 f"| {one.cpu_ns / max(one.rows, 1):,.0f} |"
             )
@@ -180,7 +183,7 @@ def kernel(bench: Bench) -> list[str]:
         with open(STATS, "w") as stream:
             stream.write("1")
         for tool in [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]:
-            runs = [storm(tool, bench.load, bench.marker, 100_000, 1.0, bench.folder)
+            runs = [storm(tool, bench.load, "open", bench.missing, 100_000, 1.0, bench.folder)
                     for _ in range(bench.args.storms)]  # fmt: skip
             runs.sort(key=lambda one: one.kernel_ns / one.made)
             one = runs[len(runs) // 2]
@@ -214,6 +217,7 @@ def _python(command: str) -> str:
 def main() -> int:
     """The whole run; the exit status."""
     args = options()
+    adopt()
     parts = {"start": starts, "storm": storms, "kernel": kernel}
     base = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir=base) as folder:

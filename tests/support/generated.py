@@ -68,7 +68,9 @@ class Writer:
         """A number of either kind."""
         if depth <= 0:
             return self.leaf(self.pick("s", "s", "u"))
-        form = self.below(15)
+        form = self.below(16)
+        if form == 15:
+            return self.walrus(depth)
         if form < 5:
             return self.arithmetic(depth, self.pick("+", "-", "*", "&", "|", "^"))
         if form < 7:
@@ -93,6 +95,14 @@ class Writer:
             return f"int({test})", "s", None
         inner = f"s64({self.variable(depth)})"
         return (f"abs({inner})" if self.below(2) else f"{inner}.bit_length()"), "s", None
+
+    def walrus(self, depth: int) -> tuple[str, str, int | None]:
+        """An assignment in the middle of an expression: what stands before it has the old value."""
+        kind = self.pick("s", "u")
+        names = [n for n in self.of(kind) if n not in self.fixed]
+        if not names or self.loops:
+            return self.leaf(kind)
+        return f"({self.pick(*names)} := {kind}64({self.variable(depth)}))", kind, None
 
     def variable(self, depth: int) -> str:
         """A number that is no constant."""

@@ -7,7 +7,6 @@ process, so nothing can stay behind, however the run ends.
 
 from __future__ import annotations
 
-import _thread
 import os
 import sys
 import time
@@ -86,7 +85,6 @@ class Session:
         spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)
         self._set_options(spec)
-        _thread.start_new_thread(_import_meanwhile, ())
         self._load(spec)
         self._bind()
         self._open_rings()
@@ -284,17 +282,6 @@ class Session:
         self.stop.uninstall()
         self.out.close()
         return self.links
-
-
-def _import_meanwhile() -> None:
-    """Import what comes after loading, while the kernel verifies: 3 ms of a warm start where there is a second CPU."""
-    try:
-        import osmia.cli.table
-        import osmia.cli.templates
-        import osmia.events.ring
-        import osmia.link.tracepoint  # noqa: F401
-    except Exception:  # it will come again where the module is needed
-        pass
 
 
 def _list(hooks: Iterable[Hook]) -> str:

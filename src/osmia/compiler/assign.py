@@ -8,7 +8,7 @@ from typing import Any
 
 from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
 from osmia.compiler import memory as mem
-from osmia.compiler.core import Fn, describe
+from osmia.compiler.core import Fn, Var, describe
 from osmia.compiler.dispatch import expr, statement
 from osmia.compiler.layout import memory
 from osmia.compiler.truth import truth_of, unwrap
@@ -77,6 +77,13 @@ def _nothing(fn: Fn, ft: TOpt) -> list[tir.Expr]:
     return [tir.Const(kind, fn.loc, 0) for kind in components(ft.inner)]  # type: ignore[arg-type]
 
 
+def _start_empty(fn: Fn, var: Var) -> None:
+    """What := binds in a part that may not run (``a and (x := …)``) is zero, or None, until it has run."""
+    for local in var.locals:
+        if not isinstance(local.type, (tir.Array, tir.Struct)):  # those are zero from the start
+            fn.func.body.insert(0, tir.Set(fn.loc, local, tir.Const(local.type, fn.loc, 0)))
+
+
 def assign_name(fn: Fn, node: ast.AST, name: str, value: Val) -> None:
     """``name = value``; the variable's type is the join of all its assignments."""
     ft = settled(value.ft)
@@ -98,6 +105,8 @@ def assign_name(fn: Fn, node: ast.AST, name: str, value: Val) -> None:
         var = fn.vars.get((name, have))
         if var is None:
             var = fn.vars[name, have] = fn.bind(name, have)
+            if name in fn.rebound:
+                _start_empty(fn, var)
     assign(fn, node, var, value)
     fn.env[name] = var
     fn.known.discard(name)

@@ -51,6 +51,7 @@ class Fn:
         self.changed = False
         self.known: set[str] = set()
         self.assigned: set[str] = set()
+        self.rebound: set[str] = set()  # by := in the middle of an expression: reading them takes a copy
         self.frames: list[Frame] = []
         self.loop_depth = 0
         self.ret: FT | None = None

@@ -157,6 +157,7 @@ class SyscallRecord(Record):
     @staticmethod
     def _typed(fn: Fn, raw: tir.Expr, kind: str) -> Val:
         """A register as the argument's C type: the kernel passes 64 bits, whatever the type."""
+        kind = kind.removesuffix("const").rstrip()  # `void *const`: the argument itself, which nobody changes
         if kind.endswith("*"):
             return Val(TPtr("user", _pointee(fn, kind[:-1].strip())), [raw])
         words = kind.replace("const", "").split()
@@ -174,7 +175,7 @@ class SyscallRecord(Record):
 
 def _pointee(fn: Fn, kind: str) -> KT | None:
     """What a pointer argument points to: text, a pointer, a structure, or unknown."""
-    plain = " ".join(w for w in kind.split() if w != "const")
+    plain = " ".join(w for w in kind.replace("*", " * ").split() if w != "const")
     if plain.endswith("*"):
         inner = _pointee(fn, plain[:-1].strip())
         made = KT(fn.mod.kernel, "ptr", "", 8)

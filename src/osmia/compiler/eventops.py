@@ -274,13 +274,13 @@ def print_call(fn: Fn, node: ast.Call) -> Val:
             if isinstance(piece, ast.Constant) and isinstance(piece.value, str):
                 form += piece.value.replace("{", "{{").replace("}", "}}")
                 continue
-            shown, spec = (piece, "") if not isinstance(piece, ast.FormattedValue) else _formatted(fn, piece)
+            shown, spec = (piece, "") if not isinstance(piece, ast.FormattedValue) else _formatted(fn, arg, piece)
             value = expr(fn, shown)
             if isinstance(value.ft, TConst):
-                form += _format(fn, piece, value.const, spec).replace("{", "{{").replace("}", "}}")
+                form += _format(fn, arg, value.const, spec).replace("{", "{{").replace("}", "}}")
                 continue
             printable = _printable(fn, shown, value)
-            _format(fn, piece, "" if isinstance(printable.ft, TStr) else 0, spec)
+            _format(fn, arg, "" if isinstance(printable.ft, TStr) else 0, spec)
             form += "{:" + spec + "}" if spec else "{}"
             parts.append((printable, shown))
     _send_print(fn, node, form, parts)
@@ -295,14 +295,14 @@ def _format(fn: Fn, node: ast.expr, sample: Any, spec: str) -> str:
         fn.fail(node, f"this format does not work: {err}")
 
 
-def _formatted(fn: Fn, piece: ast.FormattedValue) -> tuple[ast.expr, str]:
+def _formatted(fn: Fn, whole: ast.expr, piece: ast.FormattedValue) -> tuple[ast.expr, str]:
     if piece.conversion != -1:
-        fn.fail(piece, "!r, !s and !a do not exist in kernel code", "leave it out: what is printed is escaped anyway")
+        fn.fail(whole, "!r, !s and !a do not exist in kernel code", "leave it out: what is printed is escaped anyway")
     spec = ""
     if isinstance(piece.format_spec, ast.JoinedStr):
         for part in piece.format_spec.values:
             if not isinstance(part, ast.Constant):
-                fn.fail(piece, "a format that is computed cannot be used in kernel code")
+                fn.fail(whole, "a format that is computed cannot be used in kernel code")
             spec += str(part.value)
     return piece.value, spec
 

@@ -181,7 +181,7 @@ def _tuple(fn: Fn, node: ast.Tuple) -> Val:
 def _named(fn: Fn, node: ast.NamedExpr) -> Val:
     value = expr(fn, node.value)
     assign_name(fn, node.target, node.target.id, value)
-    return fn.read(fn.env[node.target.id])
+    return fn.steady(fn.read(fn.env[node.target.id]))
 
 
 @expression(ast.Call)

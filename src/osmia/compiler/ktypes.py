@@ -103,7 +103,11 @@ class Flavour(KT):
     """A structure that the author described (:class:`osmia.lang.types.KStruct`)."""
 
     def __init__(self, kernel: Kernel, cls: type[KStruct]) -> None:
-        notes = dict(getattr(cls, "__annotations__", {}))
+        mangled = "_" + cls.__name__.lstrip("_") + "__"  # how Python spells a name like __state in a class
+        notes = {
+            name[len(mangled) - 2 :] if name.startswith(mangled) else name: kind
+            for name, kind in getattr(cls, "__annotations__", {}).items()
+        }
         super().__init__(kernel, "struct", cls.__name__, 8 * max(1, len(notes)))
         self.notes: dict[str, Any] = notes
         self.owner = cls

@@ -54,9 +54,9 @@ def _name(fn: Fn, node: ast.Name) -> Val:
     name = node.id
     if name in fn.env:
         value = fn.read(fn.env[name])
-        if isinstance(value.ft, TOpt) and name in fn.known:
-            return unwrap(value)
-        return value
+        if name in fn.rebound:
+            value = fn.steady(value)
+        return unwrap(value) if isinstance(value.ft, TOpt) and name in fn.known else value
     if name in fn.assigned:
         fn.fail(node, f"{name!r} has no value yet on some way to here", f"assign it before: {name} = 0")
     found, item = fn.source.lookup(name)

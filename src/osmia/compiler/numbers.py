@@ -68,6 +68,8 @@ def _fold(fn: Fn, node: ast.AST, kind: type[ast.operator], x: Any, y: Any) -> Va
             if kind in (ast.LShift, ast.Pow) and isinstance(y, int) and y > 4096:
                 raise OverflowError("the result is enormous")
             return const(_FOLD[kind](x, y))
+    except ZeroDivisionError:
+        fn.fail(node, "this constant expression divides by zero")
     except (TypeError, ValueError, ArithmeticError) as err:
         fn.fail(node, f"this constant expression fails: {err}")
     fn.fail(node, f"this operator is not for {type(x).__name__} and {type(y).__name__} in kernel code")

@@ -28,6 +28,7 @@ def function_body(fn: Fn) -> None:
     _check_signature(fn, node)
     check(fn, node)
     fn.assigned = _assigned_names(node)
+    fn.rebound = {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
     for name, var in fn.params.items():
         fn.env[name] = var
         if name in fn.assigned and name not in fn.types:

@@ -93,7 +93,8 @@ def _bool_op_truth(fn: Fn, node: ast.BoolOp) -> tir.Expr:
         with fn.into(stmts):
             right = condition(fn, part)
         if isinstance(right, tir.Const) and not stmts and bool(right.value) != is_and:
-            result = right  # decided after all; what came before has no effects left to keep
+            fn.keep(result)  # decided after all, but what came before may have effects
+            result = right
             break
         if stmts:
             right = tir.Seq(tir.BOOL, fn.loc, stmts, right)
