@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 #: Seconds after which a tool that shows nothing is given up.
 PATIENCE = 20.0
-_LOST = (re.compile(rb"[Ll]ost ([\d,]+) events"), re.compile(rb"([\d,]+) events? lost"))
+_LOST = (re.compile(rb"[Ll]ost ([\d,]+) events"), re.compile(rb"([\d,]+) (?:event|update)s? lost"))
 
 
 class Tool(NamedTuple):
@@ -240,13 +240,13 @@ def programs(pid: int) -> dict[int, tuple[int, int]]:
     return found
 
 
-def settled(path: str, pid: int) -> None:
-    """Wait until a file has stopped growing and its writer has stopped running."""
-    limit, before, still = time.monotonic() + PATIENCE, (-1, -1), 0
+def settled(path: str) -> None:
+    """Wait until a file has all but stopped growing: other processes open files, too."""
+    limit, before, still = time.monotonic() + PATIENCE, -1, 0
     while still < 2 and time.monotonic() < limit:
         time.sleep(0.25)
-        now = (os.stat(path).st_size, cpu_ns(pid) // 50_000_000)
-        still = still + 1 if now[0] == before[0] else 0
+        now = os.stat(path).st_size
+        still = still + 1 if now - before < 50_000 and before >= 0 else 0
         before = now
 
 
@@ -280,7 +280,7 @@ def storm(tool: Tool, program: str, kind: str, path: str, rate: int, seconds: fl
         _wait_for_rows(program, path + ".early", rows, process)
         cpu, runs = cpu_ns(pid), programs(pid)
         made, wall, _ = Load(program, kind, path, rate, seconds).result()
-        settled(rows, pid)
+        settled(rows)
         cpu, after = cpu_ns(pid) - cpu, programs(pid)
         process.send_signal(signal.SIGINT)
         process.wait(PATIENCE)

@@ -250,6 +250,21 @@ def test_a_large_loop_with_a_tested_sum() -> None:
             assert live.words("p", limit)[30:] == [last, total]
 
 
+def test_a_counter_is_no_constant_in_its_loop() -> None:
+    text = body(
+        "i, total, last = 0, 0, -1",
+        "while i < 5:",
+        "    total += 100 // (i - 1) if i > 1 else 1 << i",
+        "    total += 1000 >> i",
+        "    last = -(i ^ 9223372036854775809)",
+        "    i += 1",
+        "ctx[30], ctx[31] = total, last",
+    )
+    with running(text) as live:
+        total = sum((100 // (i - 1) if i > 1 else 1 << i) + (1000 >> i) for i in range(5))
+        assert live.words("p")[30:] == [total, -(4 ^ 9223372036854775809) % (1 << 64)]
+
+
 def test_a_counter_that_is_set_back() -> None:
     text = body(
         "i = 0", "turns = 0",

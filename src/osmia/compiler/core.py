@@ -49,6 +49,7 @@ class Fn:
         self.env: dict[str, Var] = {}
         self.types: dict[str, FT] = {}
         self.changed = False
+        self.first = False  # the first pass, in which the types of variables are not known yet
         self.known: set[str] = set()
         self.assigned: set[str] = set()
         self.rebound: set[str] = set()  # by := in the middle of an expression: reading them takes a copy

@@ -13,7 +13,10 @@ from osmia.compiler.dispatch import block, expr, statement
 from osmia.compiler.truth import condition, narrowing
 from osmia.compiler.values import (
     SINT,
+    TBOOL,
+    UINT,
     UNKNOWN,
+    TConst,
     TTuple,
     Val,
     const,
@@ -145,6 +148,14 @@ def _widen(fn: Fn, names: set[str]) -> None:
             var = fn.vars.get((name, want)) or fn.vars.setdefault((name, want), fn.bind(name, want))
             assign(fn, fn.source.node, var, fn.read(have))
             fn.env[name] = var
+        elif fn.first and isinstance(have.ft, TConst) and isinstance(have.ft.value, int):
+            # It will change in the loop, so it must not be computed with as the constant that it starts as.  The
+            # narrowest type that is no constant: what the loop assigns decides, and the next pass knows.
+            start = have.ft.value
+            var = fn.bind(name, TBOOL if isinstance(start, bool) else UINT if start >= 0 else SINT)
+            assign(fn, fn.source.node, var, fn.read(have))
+            fn.env[name] = var
+            fn.changed = True
     fn.known -= names
 
 

@@ -27,6 +27,7 @@ def function_body(fn: Fn) -> None:
     node = fn.source.node
     _check_signature(fn, node)
     check(fn, node)
+    fn.first = not fn.types
     fn.assigned = _assigned_names(node)
     fn.rebound = {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
     for name, var in fn.params.items():
