@@ -35,11 +35,15 @@ class Tool(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Milliseconds to the first output, from SIGINT to the end, and to the end of all that it started; memory in MB."""
+    """Milliseconds to the first output, from SIGINT to the end, to the end of all that it started; MB of memory.
+
+    ``cpu`` is the milliseconds of CPU of its whole life: what of the times is the tool's own on a busy machine.
+    """
 
     first: float
     exit: float
     detached: float
+    cpu: float
     peak: float
     pss: float
 
@@ -114,6 +118,7 @@ class Running:
 
     def __init__(self, tool: Tool) -> None:
         self.tool = tool
+        self.cpu = 0.0  # seconds, known after the end
         self._terminal, inner = pty.openpty()
         silent = os.open(os.devnull, os.O_RDWR)
         env = environment(tool)
@@ -157,8 +162,9 @@ class Running:
         before = time.monotonic()
         os.kill(self.pid, signal.SIGINT)
         while True:
-            gone, _ = os.waitpid(self.pid, os.WNOHANG)
+            gone, _, used = os.wait4(self.pid, os.WNOHANG)
             if gone:
+                self.cpu = used.ru_utime + used.ru_stime
                 break
             if time.monotonic() > before + PATIENCE:
                 self.kill()
@@ -203,7 +209,7 @@ def start(tool: Tool, marker: str) -> Start:
     took = running.end()
     detached = took + left_behind(before)
     time.sleep(0.2)
-    return Start(first * 1e3, took * 1e3, detached * 1e3, peak, pss)
+    return Start(first * 1e3, took * 1e3, detached * 1e3, running.cpu * 1e3, peak, pss)
 
 
 def left_behind(before: set[int]) -> float:

@@ -123,8 +123,8 @@ def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
 def starts(bench: Bench) -> list[str]:
     """The table of starts."""
     out = ["## Start, end, memory", "",
-           "| tool | | first output, ms | fastest | times osmia | end after SIGINT, ms | slowest | detached, ms "
-           "| peak memory, MB | its share (PSS), MB |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+           "| tool | | first output, ms | fastest | times osmia | CPU, ms | end after SIGINT, ms | slowest "
+           "| detached, ms | peak memory, MB | its share (PSS), MB |", "|---|---|" + "--:|" * 9]  # fmt: skip
     for name in bench.args.tools.split(","):
         results = _starts(bench, name)
         own = statistics.median([one.first for one in results[0][1]])
@@ -133,6 +133,7 @@ def starts(bench: Bench) -> list[str]:
             ends = [one.exit for one in runs]
             out.append(
                 f"| {name} | {label} | {first:.1f} | {min(one.first for one in runs):.1f} | {first / own:.1f} "
+                f"| {statistics.median([one.cpu for one in runs]):.0f} "
                 f"| {statistics.median(ends):.1f} | {max(ends):.1f} "
                 f"| {statistics.median([one.detached for one in runs]):.0f} "
                 f"| {statistics.median([one.peak for one in runs]):.1f} "

@@ -21,7 +21,7 @@ from osmia.compiler import (  # what handles each kind of node registers itself 
 from osmia.compiler.builder import Builder
 from osmia.compiler.entry import compile_prog
 from osmia.compiler.ktypes import Kernel
-from osmia.errors import UserError
+from osmia.errors import CompileError, UserError
 from osmia.lang.unit import Unit
 from osmia.obj.btf import Btf
 
@@ -74,12 +74,26 @@ def _ir(mod: Builder) -> str:
     return lower(mod.module, sources)
 
 
+def _emit(mod: Builder, text: str) -> bytes:
+    """The object; what LLVM refuses, or dies of, becomes a compile error at the line that it names."""
+    from osmia.compiler.emit import BackendError, compile_ir
+
+    try:
+        return compile_ir(text)
+    except BackendError as err:
+        file, _, place = err.where.partition(".py:")
+        file = f"{file}.py" if place else mod.module.funcs[-1].file
+        numbers = [int(n) for n in place.split(":") if n.isdecimal()] or [mod.module.funcs[-1].line]
+        source = mod.sources.files[file].line(numbers[0]) if file in mod.sources.files else ""
+        column = len(source) - len(source.lstrip())
+        raise CompileError(err.what, file=file, line=numbers[0], column=column, end_column=len(source),
+                           source=source, fix=err.fix) from None  # fmt: skip
+
+
 def compile_unit(unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None) -> Compiled:
     """Compile ``unit`` to an object file (``.object``: ELF bytes)."""
-    from osmia.compiler.emit import compile_ir
-
     mod = build(unit, btf, tracepoint_format)
-    data = compile_ir(_ir(mod))
+    data = _emit(mod, _ir(mod))
     consts = [(module, name, text) for (module, name), text in mod.constants.items()]
     return Compiled(data, sorted(mod.sources.files), consts)
 
@@ -94,13 +108,13 @@ def dump(unit: Unit, stage: str, *, btf: Btf | None, tracepoint_format: Formats 
     text = _ir(mod)
     if stage == "ir":
         return text
-    from osmia.compiler.emit import assembly, compile_ir
-
     if stage == "asm":
+        from osmia.compiler.emit import assembly
+
         return assembly(text)
     if stage == "btf":
         from osmia.obj.btf_text import listing
         from osmia.obj.elf import parse_object
 
-        return listing(Btf(parse_object(compile_ir(text), unit.name).btf))
+        return listing(Btf(parse_object(_emit(mod, text), unit.name).btf))
     raise UserError(f"there is no stage {stage!r}", fix=f"stages are {', '.join(STAGES)}")
