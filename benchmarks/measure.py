@@ -74,6 +74,25 @@ def environment(tool: Tool) -> dict[str, str]:
     return {**out, "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **tool.env}
 
 
+def calm(patience: float, idle: float = 0.7) -> bool:
+    """Wait up to ``patience`` seconds for a third of a second in which the CPUs are ``idle``; whether there was one."""
+    limit = time.monotonic() + patience
+    while True:
+        before = _ticks()
+        time.sleep(0.35)
+        after = _ticks()
+        if after[0] - before[0] >= idle * (after[1] - before[1]):
+            return True
+        if time.monotonic() > limit:
+            return False
+
+
+def _ticks() -> tuple[int, int]:
+    with open("/proc/stat") as stat:
+        words = [int(word) for word in stat.readline().split()[1:9]]
+    return words[3], sum(words)
+
+
 def adopt() -> None:
     """From now on, what a tool leaves behind becomes our child, so that we see when it has gone."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, include/uapi/linux/prctl.h

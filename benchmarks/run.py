@@ -24,7 +24,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from measure import Failed, Load, Start, Storm, Tool, adopt, start, storm
+from measure import Failed, Load, Start, Storm, Tool, adopt, calm, start, storm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STATS = "/proc/sys/kernel/bpf_stats_enabled"
@@ -54,6 +54,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--storms", type=int, default=3, help="storms of each kind (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a storm (default 5)")
     parser.add_argument("--tools", default=",".join(TOOLS), help="which tools' start to measure")
+    parser.add_argument("--calm", type=float, default=0.0, metavar="SECONDS",
+                        help="before each measurement, wait up to this long for the machine to be idle")  # fmt: skip
     parser.add_argument("--only", choices=("start", "storm", "kernel"), help="this part only")
     parser.add_argument("-o", "--output", help="write the table to this file, too")
     args = parser.parse_args()
@@ -75,9 +77,18 @@ class Bench:
         self.load = f"{folder}/load"
         self.marker = f"{folder}/osmia-bench-marker"
         self.leaf = f"{folder}/osmia-bench-leaf"
+        self.calm = self.busy = 0  # measurements at idle moments, and others
         self.missing = "/osmia-bench-missing"  # not in the folder: tmpfs forgets what it looked for in vain
         subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", self.load, f"{HERE}/load.c"], check=True)
         os.link(self.load, self.leaf)
+
+    def pause(self) -> None:
+        """Wait for an idle moment, if asked to."""
+        if self.args.calm:
+            if calm(self.args.calm):
+                self.calm += 1
+            else:
+                self.busy += 1
 
     def osmia(self, tool: str, shows: str | None, *, cold: bool = False) -> Tool:
         """``osmia TOOL`` with a cache of its own."""
@@ -114,6 +125,7 @@ def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
             for tool, (_, into) in zip(tools, results, strict=True):
                 if tool.name == "osmia, compiling":
                     shutil.rmtree(tool.env["OSMIA_CACHE"], ignore_errors=True)
+                bench.pause()
                 into.append(start(tool, os.path.basename(path)))
     finally:
         load.stop()
@@ -161,6 +173,7 @@ def storms(bench: Bench) -> list[str]:
             made, wall, _ = Load(bench.load, kind, bench.missing, rate, min(bench.args.seconds, 1.0)).result()
             bare.append(made / wall * 1e9)
             for tool, into in zip(tools, runs, strict=True):
+                bench.pause()
                 into.append(storm(tool, bench.load, kind, bench.missing, rate, bench.args.seconds, bench.folder))
         out.append(f"| {asked(kind, rate)} | no tracing | {statistics.median(bare):,.0f}/s | | | | | | |")
         for tool, found in zip(tools, runs, strict=True):
@@ -231,6 +244,8 @@ def main() -> int:
         except Failed as err:
             sys.stderr.write(f"run.py: {err}\n")
             return 1
+    if args.calm:
+        out.append(f"{bench.calm} measurements began at an idle moment, {bench.busy} on a busy machine.\n")
     text = "\n".join(out)
     print(text)
     if args.output:

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""For all tests: signals as a terminal would have them.
+
+A shell that runs things in the background, and nohup, start their children
+with SIGINT or SIGHUP ignored, and tools rightly leave ignored signals so.
+"""
+
+from __future__ import annotations
+
+import signal
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
