@@ -79,7 +79,7 @@ def test_what_llvm_refuses_becomes_one_sentence(code: str, says: str) -> None:
 def test_a_child_that_hangs_is_given_up() -> None:
     before, start = open_files(), time.monotonic()
     with pytest.raises(BackendError, match=r"did not finish in 0\.2 seconds"):
-        emit._in_child("", True, 0.2, lambda ir, as_object: time.sleep(30) or b"")
+        emit.Compiler(True, lambda ir, as_object: time.sleep(30) or b"").finish("", 0.2)
     assert time.monotonic() - start < 5
     assert open_files() == before
 
@@ -90,12 +90,12 @@ def test_a_child_that_is_killed() -> None:
         return b""
 
     with pytest.raises(BackendError, match="the compiler was killed; see whether memory ran out"):
-        emit._in_child("", True, 10, die)
+        emit.Compiler(True, die).finish("", 10)
 
 
 def test_a_child_without_memory() -> None:
     with pytest.raises(BackendError, match="ran out of memory"):
-        emit._in_child("", True, 10, lambda ir, as_object: bytes(1 << 50))
+        emit.Compiler(True, lambda ir, as_object: bytes(1 << 50)).finish("", 10)
 
 
 def test_without_llvmlite() -> None:
@@ -103,14 +103,14 @@ def test_without_llvmlite() -> None:
         raise ImportError("No module named 'llvmlite'")
 
     with pytest.raises(UserError) as caught:
-        emit._in_child("", True, 10, missing)
+        emit.Compiler(True, missing).finish("", 10)
     assert "pip install 'osmia[compiler]'" in str(caught.value)
     assert "llvmlite, which is not installed" in str(caught.value)
 
 
 def test_a_large_result_passes_the_pipe() -> None:
     big = os.urandom(1 << 20)
-    assert emit._in_child("", True, 10, lambda ir, as_object: big) == big
+    assert emit.Compiler(True, lambda ir, as_object: big).finish("", 10) == big
 
 
 def test_nothing_is_left_open_and_nothing_printed(capfd: pytest.CaptureFixture[str]) -> None:
@@ -151,7 +151,7 @@ def test_the_direct_way_and_the_package_agree(monkeypatch: pytest.MonkeyPatch) -
     import llvmlite
 
     if llvmlite.__version__.startswith(llvm.CHECKED):
-        assert emit._in_child(ir, True, 30, directly) == slow
+        assert emit.Compiler(True, directly).finish(ir, 30) == slow
 
 
 def test_an_unknown_version_goes_through_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

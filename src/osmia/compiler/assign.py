@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
 from osmia.compiler import memory as mem
@@ -32,6 +31,10 @@ from osmia.compiler.values import (
 )
 from osmia.lang.hist import Hist
 from osmia.lang.maps import Map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def assign(fn: Fn, node: ast.AST, var: Any, value: Val) -> None:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from osmia.compiler import tir
 from osmia.compiler.ktypes import Kernel
 from osmia.compiler.layout import memory, struct
@@ -15,7 +13,10 @@ from osmia.lang.maps import Map, MapBase, Ring
 from osmia.lang.options import Option
 from osmia.obj import consts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from osmia.compiler.core import Fn
     from osmia.lang.unit import Unit
 
@@ -46,6 +47,7 @@ class Builder:
         self._scratch_bytes = 0
         self._zero_bytes = 0
         self.functions: dict[Any, Any] = {}
+        self.checked: dict[int, tuple[set[str], set[str]]] = {}  # by syntax tree: names it binds, and binds in passing
 
     # -- names ----------------------------------------------------------
 

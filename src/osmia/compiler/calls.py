@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
 
 from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
 from osmia.compiler import memory as mem
@@ -37,6 +36,10 @@ from osmia.lang.maps import Map, Ring
 from osmia.lang.probes import Prog
 from osmia.lang.types import Address, Event, Int, KStruct, is_enum
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def call(fn: Fn, node: ast.Call) -> Val:

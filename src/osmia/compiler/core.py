@@ -6,21 +6,23 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
 
 from osmia.compiler import tir
+from osmia.compiler.node import node
 from osmia.compiler.source import File, Source
 from osmia.compiler.values import FT, UNKNOWN, TBool, TConst, TInt, TPtr, TRef, Val, components, space_type
 from osmia.errors import CompileError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from osmia.compiler.builder import Builder
 
 _PLACED = (ast.expr, ast.stmt, ast.arg, ast.pattern, ast.keyword)  # syntax-tree nodes that know their place
 
 
-@dataclass
+@node
 class Var:
     """A local variable: its type and the locals that hold its components."""
 
@@ -28,7 +30,7 @@ class Var:
     locals: list[tir.Local]
 
 
-@dataclass
+@node
 class Frame:
     """An open ``with ring.reserve()`` block: leaving the function or the loop has to send the event first."""
 
@@ -61,6 +63,7 @@ class Fn:
         self.slots: dict[Any, tir.Local] = {}
         self.entry = bool(func.section)
         self.root = func.name
+        self.per_root = False  # whether what is compiled is for this entry program alone (scratch memory)
         self.stack: tuple[Any, ...] = (source.function.__code__,)
         self.params: dict[str, Var] = {}
         self.vars: dict[tuple[str, FT], Var] = {}

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
 
 from osmia.compiler.core import Fn
 from osmia.compiler.values import Val
 
-ExprHandler = TypeVar("ExprHandler", bound=Callable[[Fn, Any], Val])
-StmtHandler = TypeVar("StmtHandler", bound=Callable[[Fn, Any], bool])
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn, TypeVar
+
+    ExprHandler = TypeVar("ExprHandler", bound=Callable[[Fn, Any], Val])
+    StmtHandler = TypeVar("StmtHandler", bound=Callable[[Fn, Any], bool])
+
 
 EXPRESSIONS: dict[type[ast.expr], Callable[[Fn, Any], Val]] = {}
 STATEMENTS: dict[type[ast.stmt], Callable[[Fn, Any], bool]] = {}

@@ -36,52 +36,90 @@ class BackendError(UserError):
         self.stderr = stderr
 
 
+class Compiler:
+    """A child process with LLVM in it, started ahead of the text that it is to compile.
+
+    Loading the library takes a tenth of a compilation, and the child does it
+    while the front end is at work.  Use :meth:`finish` or :meth:`abandon`,
+    one of them, once.
+    """
+
+    def __init__(self, as_object: bool = True, work: Callable[[str, bool], bytes] | None = None) -> None:
+        from osmia.compiler import llvm
+
+        run, ahead = work or llvm.translate, llvm.prepare if work is None else _nothing
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._noise = _scratch()
+        self._reader, writer = os.pipe()
+        source, self._source = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(self._source)
+            _child(run, ahead, source, as_object, writer, self._noise)
+        os.close(writer)
+        os.close(source)
+
+    def finish(self, ir: str, timeout: float = TIMEOUT) -> bytes:
+        """Compile ``ir``; see :func:`compile_ir`."""
+        try:
+            _send(self._source, ir.encode("utf-8", "surrogateescape"))
+            self._source = -1
+            data, timed_out = _read_all(self._reader, timeout)
+            if timed_out:
+                raise BackendError(
+                    f"the compiler did not finish in {timeout:g} seconds", fix="make the program smaller"
+                )
+            status = os.waitpid(self._pid, 0)[1]
+            self._pid = -1
+            text = os.pread(self._noise, 1 << 16, 0).decode("utf-8", "replace")
+        finally:
+            self.abandon()
+        if status == 0:
+            return data
+        raise _explain(status, text)
+
+    def abandon(self) -> None:
+        """End the child, if it still runs, and let go of what belongs to it."""
+        if self._pid > 0:
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = -1
+        for name in ("_reader", "_source", "_noise"):
+            fd = getattr(self, name)
+            if fd >= 0:
+                os.close(fd)
+            setattr(self, name, -1)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _send(fd: int, data: bytes) -> None:
+    """Write all of ``data`` and close; a child that died meanwhile is noticed later."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def compile_ir(ir: str) -> bytes:
     """Compile LLVM IR text to a relocatable BPF ELF object.
 
     Raises :class:`BackendError` when LLVM refuses the program, dies or hangs,
     and :class:`~osmia.errors.UserError` when llvmlite is not installed.
     """
-    return _in_child(ir, True, TIMEOUT)
+    return Compiler().finish(ir)
 
 
 def assembly(ir: str) -> str:
     """The BPF assembly that ``ir`` compiles to; raises as :func:`compile_ir` does."""
-    return _in_child(ir, False, TIMEOUT).decode("utf-8", "replace")
-
-
-def _in_child(ir: str, as_object: bool, timeout: float, work: Callable[[str, bool], bytes] | None = None) -> bytes:
-    """Run ``work(ir, as_object)`` in a forked child and return its bytes."""
-    from osmia.compiler import llvm
-
-    run = work or llvm.translate
-    sys.stdout.flush()
-    sys.stderr.flush()
-    noise = _scratch()
-    reader, writer = os.pipe()
-    pid = -1
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _child(run, ir, as_object, writer, noise)
-        os.close(writer)
-        writer = -1
-        data, timed_out = _read_all(reader, timeout)
-        if timed_out:
-            raise BackendError(f"the compiler did not finish in {timeout:g} seconds", fix="make the program smaller")
-        status = os.waitpid(pid, 0)[1]
-        pid = -1
-        text = os.pread(noise, 1 << 16, 0).decode("utf-8", "replace")
-    finally:
-        if pid > 0:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        for fd in (reader, writer, noise):
-            if fd >= 0:
-                os.close(fd)
-    if status == 0:
-        return data
-    raise _explain(status, text)
+    return Compiler(as_object=False).finish(ir).decode("utf-8", "replace")
 
 
 def _scratch() -> int:
@@ -94,7 +132,9 @@ def _scratch() -> int:
         return os.dup(f.fileno())
 
 
-def _child(run: Callable[[str, bool], bytes], ir: str, as_object: bool, writer: int, noise: int) -> None:
+def _child(
+    run: Callable[[str, bool], bytes], ahead: Callable[[], None], source: int, as_object: bool, writer: int, noise: int
+) -> None:
     """The child's whole life; never returns."""
     code = _FAILED
     try:
@@ -109,6 +149,9 @@ def _child(run: Callable[[str, bool], bytes], ir: str, as_object: bool, writer: 
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        ahead()
+        with open(source, encoding="utf-8", errors="surrogateescape") as text:
+            ir = text.read()
         data = memoryview(run(ir, as_object))
         while data:
             data = data[os.write(writer, data) :]

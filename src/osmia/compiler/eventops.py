@@ -9,7 +9,6 @@ has.  Where the ring is full the loss is counted and the block skipped.
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from osmia.compiler import kmem, texts, tir
 from osmia.compiler import memory as mem
@@ -19,6 +18,10 @@ from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail
 from osmia.lang.maps import Ring
 from osmia.lang.types import Field
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 RESERVE, SUBMIT, DISCARD, OUTPUT = (
     consts.BPF_FUNC_ringbuf_reserve, consts.BPF_FUNC_ringbuf_submit,
@@ -75,6 +78,7 @@ def _state_offset(ring: Ring) -> int:
 def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
     need = _state_offset(ring) + STATE.size
+    fn.per_root = True
     if need > PERCPU_LIMIT:
         fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"
                 f" {PERCPU_LIMIT}", "make its last field smaller")

@@ -9,9 +9,7 @@ register, larger ones through memory of the caller's.
 from __future__ import annotations
 
 import ast
-import inspect
 from types import FunctionType
-from typing import Any
 
 from osmia.compiler import texts, tir
 from osmia.compiler.core import Fn, Var
@@ -20,7 +18,12 @@ from osmia.compiler.lookups import reified
 from osmia.compiler.values import FT, NONE, Val, components, settled
 from osmia.lang.builtins import is_subprogram
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAX_DEPTH = 16
+_VARARGS, _VARKEYWORDS = 0x04, 0x08  # CO_VARARGS, CO_VARKEYWORDS of Python's code objects
 MAX_PASSES = 8
 MAX_SUBPROGRAM_ARGS = 5
 
@@ -73,30 +76,44 @@ def _bind_arguments(fn: Fn, node: ast.Call, function: FunctionType) -> dict[str,
         if word.arg is None:
             fn.fail(word.value, "unpacking with ** is not possible in kernel code")
     given = [expr(fn, a) for a in node.args]
-    signature = inspect.signature(function)
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            fn.fail(node, f"{function.__name__}() takes a variable number of arguments", "name each of them")
-    try:
-        bound = signature.bind(*given, **{w.arg or "": expr(fn, w.value) for w in node.keywords})
-    except TypeError as err:
-        fn.fail(node, f"{function.__name__}(): {err}")
-    out: dict[str, Val] = {}
-    for name, parameter in signature.parameters.items():
-        if name in bound.arguments:
-            out[name] = bound.arguments[name]
-        else:
-            out[name] = reified(fn, node, parameter.default)
-    return out
+    words = {w.arg or "": expr(fn, w.value) for w in node.keywords}
+    code = function.__code__
+    if code.co_flags & (_VARARGS | _VARKEYWORDS):
+        fn.fail(node, f"{function.__name__}() takes a variable number of arguments", "name each of them")
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    positional = names[: code.co_argcount]
+    if len(given) > len(positional):
+        fn.fail(node, f"{function.__name__}(): too many positional arguments")
+    bound = dict(zip(positional, given, strict=False))
+    for key, value in words.items():
+        if key not in names or key in code.co_varnames[: code.co_posonlyargcount]:
+            fn.fail(node, f"{function.__name__}(): got an unexpected keyword argument {key!r}")
+        if key in bound:
+            fn.fail(node, f"{function.__name__}(): multiple values for argument {key!r}")
+        bound[key] = value
+    return {name: bound[name] if name in bound else _default(fn, node, function, name) for name in names}
+
+
+def _default(fn: Fn, node: ast.Call, function: FunctionType, name: str) -> Val:
+    """The default of a parameter that the call leaves out."""
+    code, defaults = function.__code__, function.__defaults__ or ()
+    positional = code.co_varnames[: code.co_argcount]
+    with_default = dict(zip(positional[len(positional) - len(defaults) :], defaults, strict=True))
+    with_default.update(function.__kwdefaults__ or {})
+    if name not in with_default:
+        fn.fail(node, f"{function.__name__}(): missing a required argument: {name!r}")
+    return reified(fn, node, with_default[name])
 
 
 def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, FT]) -> Specialised:
     """The compiled form of ``function`` for these argument types."""
-    key = (fn.root, function, tuple(types.values()))
-    known = fn.mod.functions.get(key)
-    if known is not None:
-        assert isinstance(known, Specialised)
-        return known
+    key = (function, tuple(types.values()))
+    for owner in ("", fn.root):  # most serve every entry program; what uses scratch memory only its own
+        known = fn.mod.functions.get((owner, *key))
+        if known is not None:
+            assert isinstance(known, Specialised)
+            fn.per_root = fn.per_root or bool(owner)
+            return known
     inline = not is_subprogram(function)
     source = fn.mod.sources.of(function)
     chain = (*fn.chain, (fn.file.name, getattr(node, "lineno", 0), fn.source.node.name))
@@ -115,7 +132,9 @@ def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, F
     if not inline and len(made.params) > MAX_SUBPROGRAM_ARGS:
         fn.fail(node, f"{function.__name__}() needs {len(made.params)} registers for its arguments, and BPF has 5",
                 "leave @subprogram out, or pass less")
-    fn.mod.functions[key] = done
+    fn.per_root = fn.per_root or inner.per_root
+    owner = fn.root if inner.per_root else ""
+    fn.mod.functions[(owner, function, key[1])] = done
     fn.mod.module.funcs.append(made)
     return done
 

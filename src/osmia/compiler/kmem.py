@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
@@ -20,6 +19,10 @@ from osmia.compiler.values import (
     Val,
 )
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READ = {"kernel": consts.BPF_FUNC_probe_read_kernel, "user": consts.BPF_FUNC_probe_read_user}
 

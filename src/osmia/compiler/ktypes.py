@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from osmia.compiler import tir
 from osmia.lang.types import Address, KStruct, size_align
 from osmia.obj import consts
 from osmia.obj.btf import Btf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _STRUCT, _UNION = (consts.BTF_KIND_STRUCT,), (consts.BTF_KIND_UNION,)
 # How C programmers spell integers, and how compilers name them in BTF.

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from osmia.compiler import tir
 from osmia.lang.types import Address, Array, Bytes, Event, Int, Layout, Str, is_enum, size_align, tuple_layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _INTS = {
     ("u", 1): tir.U8, ("u", 2): tir.U16, ("u", 4): tir.U32, ("u", 8): tir.U64,

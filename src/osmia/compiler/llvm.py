@@ -29,6 +29,18 @@ LEVEL = 2
 CHECKED = ("0.50.",)
 
 
+def prepare() -> None:
+    """Load the library while the text is still being made; errors wait for :func:`translate`."""
+    path = _library()
+    if path is None:
+        return
+    try:
+        library = _loaded[path] = _Library(path)
+        library.initialise()
+    except (ImportError, OSError, AttributeError):
+        _loaded.pop(path, None)
+
+
 def translate(ir: str, as_object: bool) -> bytes:
     """Parse ``ir``, optimise it, and return the object file's or the assembly's bytes.
 
@@ -89,6 +101,11 @@ class _Library:
         self.ctypes = ctypes
         self.handle = ctypes.CDLL(path)
 
+    def initialise(self) -> None:
+        """Make the targets known."""
+        for name in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters"):
+            self.call(f"InitializeAll{name}", None)
+
     def call(self, name: str, result: Any, *args: Any) -> Any:
         """Call ``LLVMPY_<name>``; pointers go in as ``c_void_p``."""
         function = getattr(self.handle, f"LLVMPY_{name}")
@@ -104,15 +121,19 @@ class _Library:
         return self.ctypes.c_void_p(made)
 
 
+_loaded: dict[str, _Library] = {}
+
+
 def _directly(path: str, ir: bytes, as_object: bool) -> bytes:
     """The same as :func:`_by_package`, on the library itself; signatures as in llvmlite/binding/*.py."""
-    lib = _Library(path)
+    lib = _loaded.get(path)
+    if lib is None:
+        lib = _Library(path)
+        lib.initialise()
     ct = lib.ctypes
     message = ct.c_char_p()
     where = ct.pointer(message)  # an output string; leaked, the process is about to end
 
-    for name in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters"):
-        lib.call(f"InitializeAll{name}", None)
     context = lib.pointer("GetGlobalContext")
     module = ct.c_void_p(lib.call("ParseAssembly", ct.c_void_p, context, ct.c_char_p(ir), where))
     if message.value or not module:

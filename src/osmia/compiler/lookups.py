@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 from types import ModuleType
-from typing import Any
 
 from osmia.compiler import kmem, mapops, texts, tir
 from osmia.compiler import memory as mem
@@ -37,6 +36,10 @@ from osmia.lang.maps import Map, MapBase
 from osmia.lang.options import Option
 from osmia.lang.types import Str
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CURRENT = ("tgid", "pid", "comm", "uid", "gid", "cgroup_id", "task")
 

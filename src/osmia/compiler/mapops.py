@@ -4,18 +4,21 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
-from typing import Any
 
 from osmia.compiler import memory as mem
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.layout import is_scalar, memory
+from osmia.compiler.node import node
 from osmia.compiler.values import TConst, TOpt, TRef, Val, components, is_number, lone
 from osmia.lang.hist import Hist, Linear, LogLinear
 from osmia.lang.maps import Array, Map
 from osmia.lang.types import Str, size_align
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BPF_ANY, BPF_NOEXIST = 0, 1
 LOOKUP, UPDATE, DELETE = (
@@ -23,7 +26,7 @@ LOOKUP, UPDATE, DELETE = (
 )
 
 
-@dataclass(eq=False)
+@node
 class KeyedHist:
     """``h[key]`` of a keyed histogram."""
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from osmia.compiler import kmem, texts, tir
 from osmia.compiler.core import Fn
@@ -27,6 +26,10 @@ from osmia.compiler.values import (
     components,
 )
 from osmia.lang.types import Address, Array, Bytes, Event, Field, Str, Strs, is_enum, size_align, tuple_layout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 BIGGEST_ON_STACK = 256
 

@@ -12,11 +12,14 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable
-from typing import Any
 
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.values import SINT, TBOOL, UINT, UNKNOWN, TBool, TConst, TInt, Val, const, is_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FOLD: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
@@ -114,10 +117,7 @@ def shift(fn: Fn, left: bool, a: tir.Expr, signed: bool, count: tir.Expr, known:
     return number(tir.Cond(kind, fn.loc, fits, fn.bin(op, a, masked, signed), over))
 
 
-Side = tuple[tir.Expr, bool, Any]
-
-
-def divide(fn: Fn, quotient: bool, a: Side, b: Side) -> Val:
+def divide(fn: Fn, quotient: bool, a: tuple[tir.Expr, bool, Any], b: tuple[tir.Expr, bool, Any]) -> Val:
     """``a // b`` or ``a % b``, rounding down; 0 where ``b`` is 0."""
     unsigned = all(not signed or (known is not UNKNOWN and known >= 0) for _, signed, known in (a, b))
     known = b[2]

@@ -10,9 +10,12 @@ from __future__ import annotations
 import ast
 import os
 from types import FunctionType
-from typing import Any
 
 from osmia.errors import CompileError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class File:
@@ -23,6 +26,16 @@ class File:
         self.text = text
         self.lines = text.splitlines()
         self.tree = ast.parse(text, name)
+        self._functions: dict[int, list[ast.AST]] = {}
+
+    def functions(self, line: int) -> list[ast.AST]:
+        """Functions and lambdas that start (with their decorators) on ``line``."""
+        if not self._functions:
+            for node in ast.walk(self.tree):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+                    self._functions.setdefault(first, []).append(node)
+        return self._functions.get(line, [])
 
     def line(self, number: int) -> str:
         """The text of a line, from 1; empty where there is none."""
@@ -76,12 +89,7 @@ class Sources:
         """The source of ``function``; CompileError for a lambda or where the text has changed."""
         code = function.__code__
         file = self.file(code.co_filename, function.__globals__, code.co_firstlineno)
-        for node in ast.walk(file.tree):
-            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-                continue
-            first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
-            if first != code.co_firstlineno:
-                continue
+        for node in file.functions(code.co_firstlineno):
             if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
                 return Source(function, file, node)
             if isinstance(node, ast.AsyncFunctionDef) and node.name == code.co_name:

@@ -25,6 +25,10 @@ from osmia.errors import CompileError, UserError
 from osmia.lang.unit import Unit
 from osmia.obj.btf import Btf
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from osmia.compiler.emit import Compiler
+
 STAGES = ("typed", "ir", "asm", "btf")
 Formats = Callable[[str, str], "str | None"]
 
@@ -74,12 +78,12 @@ def _ir(mod: Builder) -> str:
     return lower(mod.module, sources)
 
 
-def _emit(mod: Builder, text: str) -> bytes:
+def _emit(mod: Builder, text: str, compiler: Compiler) -> bytes:
     """The object; what LLVM refuses, or dies of, becomes a compile error at the line that it names."""
-    from osmia.compiler.emit import BackendError, compile_ir
+    from osmia.compiler.emit import BackendError
 
     try:
-        return compile_ir(text)
+        return compiler.finish(text)
     except BackendError as err:
         file, _, place = err.where.partition(".py:")
         file = f"{file}.py" if place else mod.module.funcs[-1].file
@@ -92,8 +96,16 @@ def _emit(mod: Builder, text: str) -> bytes:
 
 def compile_unit(unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None) -> Compiled:
     """Compile ``unit`` to an object file (``.object``: ELF bytes)."""
-    mod = build(unit, btf, tracepoint_format)
-    data = _emit(mod, _ir(mod))
+    from osmia.compiler.emit import Compiler
+
+    compiler = Compiler()
+    try:
+        mod = build(unit, btf, tracepoint_format)
+        text = _ir(mod)
+    except BaseException:
+        compiler.abandon()
+        raise
+    data = _emit(mod, text, compiler)
     consts = [(module, name, text) for (module, name), text in mod.constants.items()]
     return Compiled(data, sorted(mod.sources.files), consts)
 
@@ -113,8 +125,9 @@ def dump(unit: Unit, stage: str, *, btf: Btf | None, tracepoint_format: Formats 
 
         return assembly(text)
     if stage == "btf":
+        from osmia.compiler.emit import Compiler
         from osmia.obj.btf_text import listing
         from osmia.obj.elf import parse_object
 
-        return listing(Btf(parse_object(_emit(mod, text), unit.name).btf))
+        return listing(Btf(parse_object(_emit(mod, text, Compiler()), unit.name).btf))
     raise UserError(f"there is no stage {stage!r}", fix=f"stages are {', '.join(STAGES)}")

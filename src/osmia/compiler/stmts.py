@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any
 
 from osmia.compiler import eventops, kmem, numbers, tir
 from osmia.compiler.assign import assign, converted
@@ -21,15 +20,21 @@ from osmia.compiler.values import (
 )
 from osmia.lang.maps import Ring
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 def function_body(fn: Fn) -> None:
     """Compile the body of ``fn``'s function."""
     node = fn.source.node
-    _check_signature(fn, node)
-    check(fn, node)
+    if id(node) not in fn.mod.checked:  # once, though a function is compiled in several passes
+        _check_signature(fn, node)
+        check(fn, node)
+        rebound = {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
+        fn.mod.checked[id(node)] = _assigned_names(node), rebound
     fn.first = not fn.types
-    fn.assigned = _assigned_names(node)
-    fn.rebound = {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
+    fn.assigned, fn.rebound = fn.mod.checked[id(node)]
     for name, var in fn.params.items():
         fn.env[name] = var
         if name in fn.assigned and name not in fn.types:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ast
-from typing import Any
 
 from osmia.compiler import kmem, tir
 from osmia.compiler import memory as mem
@@ -20,6 +19,10 @@ from osmia.compiler.values import (
 )
 from osmia.lang.types import Bytes
 from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 COMM_SIZE = 16
 

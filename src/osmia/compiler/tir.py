@@ -13,8 +13,7 @@ Integers are computed in 64 bits; narrower types appear in memory only, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from osmia.compiler.node import field, node
 from osmia.compiler.tir_types import (
     BOOL as BOOL,
 )
@@ -109,48 +108,48 @@ from osmia.compiler.tir_types import (
 Loc = tuple[int, int]
 
 
-@dataclass
+@node
 class Expr:
     type: Type
     loc: Loc
 
 
-@dataclass
+@node
 class Const(Expr):
     """An integer, truth value or null pointer."""
 
     value: int
 
 
-@dataclass
+@node
 class Get(Expr):
     """The value of a scalar local."""
 
     local: Local
 
 
-@dataclass
+@node
 class AddrOf(Expr):
     """The address (``Ptr("mem")``) of a memory local (its type is Array or Struct) or of a scalar one."""
 
     local: Local
 
 
-@dataclass
+@node
 class Global(Expr):
     """The address of a map (``Ptr("mem")``, to be passed to helpers) or of a data variable, by its name."""
 
     name: str
 
 
-@dataclass
+@node
 class FuncAddr(Expr):
     """The address of a callback."""
 
     func: Func
 
 
-@dataclass
+@node
 class Bin(Expr):
     """``add sub mul and or xor shl lshr ashr udiv umod`` and the floor forms ``sdiv smod`` (Python's // and %).
 
@@ -164,7 +163,7 @@ class Bin(Expr):
     b: Expr
 
 
-@dataclass
+@node
 class Cmp(Expr):
     """``eq ne ult ule ugt uge slt sle sgt sge`` on two integers, or ``eq ne`` on two pointers; yields Bool."""
 
@@ -173,12 +172,12 @@ class Cmp(Expr):
     b: Expr
 
 
-@dataclass
+@node
 class Not(Expr):
     a: Expr
 
 
-@dataclass
+@node
 class And(Expr):
     """Short circuit; both sides Bool."""
 
@@ -186,7 +185,7 @@ class And(Expr):
     b: Expr
 
 
-@dataclass
+@node
 class Or(Expr):
     """Short circuit; both sides Bool."""
 
@@ -194,7 +193,7 @@ class Or(Expr):
     b: Expr
 
 
-@dataclass
+@node
 class Cond(Expr):
     """``a if test else b``; only the chosen side is evaluated."""
 
@@ -203,7 +202,7 @@ class Cond(Expr):
     b: Expr
 
 
-@dataclass
+@node
 class Seq(Expr):
     """Run ``stmts``, then the value is ``result`` (how the front end puts checks and calls inside an expression)."""
 
@@ -211,7 +210,7 @@ class Seq(Expr):
     result: Expr
 
 
-@dataclass
+@node
 class Convert(Expr):
     """Between integers and Bool and Ptr.
 
@@ -224,7 +223,7 @@ class Convert(Expr):
     to: Mem
 
 
-@dataclass
+@node
 class Load(Expr):
     """Read ``mem`` (Int, Bool or Ptr) at ``addr`` (space ctx, mem or btf), widened to 64 bits.
 
@@ -236,7 +235,7 @@ class Load(Expr):
     volatile: bool = False
 
 
-@dataclass
+@node
 class Offset(Expr):
     """``addr + offset + index * scale`` bytes, in the space of ``addr``; ``index`` (64-bit) may be None."""
 
@@ -246,7 +245,7 @@ class Offset(Expr):
     scale: int = 1
 
 
-@dataclass
+@node
 class FieldAddr(Expr):
     """``addr`` plus the relocated offset of ``access`` (CO-RE ``BYTE_OFFSET``), in the space of ``addr``.
 
@@ -258,7 +257,7 @@ class FieldAddr(Expr):
     access: Access
 
 
-@dataclass
+@node
 class CoreField(Expr):
     """A CO-RE fact of a field: ``kind`` is ``offset size exists signed lshift_u64 rshift_u64``; 64-bit result."""
 
@@ -266,7 +265,7 @@ class CoreField(Expr):
     kind: str
 
 
-@dataclass
+@node
 class CoreType(Expr):
     """A CO-RE fact of a type: ``kind`` is ``exists`` or ``size``."""
 
@@ -274,7 +273,7 @@ class CoreType(Expr):
     kind: str
 
 
-@dataclass
+@node
 class CoreEnum(Expr):
     """A CO-RE fact of an enumerator: ``kind`` is ``exists`` or ``value``; ``local_value`` is the compile-time value."""
 
@@ -284,7 +283,7 @@ class CoreEnum(Expr):
     kind: str
 
 
-@dataclass
+@node
 class Helper(Expr):
     """Call of BPF helper ``id`` with up to five 64-bit or pointer arguments."""
 
@@ -292,7 +291,7 @@ class Helper(Expr):
     args: list[Expr]
 
 
-@dataclass
+@node
 class Call(Expr):
     """Call of another function of the module."""
 
@@ -300,7 +299,7 @@ class Call(Expr):
     args: list[Expr]
 
 
-@dataclass
+@node
 class Atomic(Expr):
     """``op`` (``add and or xor xchg``) on ``mem`` (32 or 64 bits) at ``addr``.
 
@@ -315,14 +314,14 @@ class Atomic(Expr):
     fetch: bool = False
 
 
-@dataclass
+@node
 class Fls(Expr):
     """Position of the highest set bit of ``a`` taken as u64, counted from 1; 0 for 0."""
 
     a: Expr
 
 
-@dataclass
+@node
 class Barrier(Expr):
     """``a`` unchanged, but opaque to LLVM's optimiser (llvm.bpf.passthrough)."""
 
@@ -333,18 +332,18 @@ class Barrier(Expr):
 # Statements
 
 
-@dataclass
+@node
 class Stmt:
     loc: Loc
 
 
-@dataclass
+@node
 class Set(Stmt):
     local: Local
     value: Expr
 
 
-@dataclass
+@node
 class Store(Stmt):
     """Write ``value`` truncated to ``mem`` (Int, Bool, Ptr) at ``addr`` (space mem)."""
 
@@ -353,7 +352,7 @@ class Store(Stmt):
     mem: Mem
 
 
-@dataclass
+@node
 class Copy(Stmt):
     """``size`` bytes, a constant, from ``src`` to ``dst`` (both space mem, ``align`` known)."""
 
@@ -363,7 +362,7 @@ class Copy(Stmt):
     align: int = 1
 
 
-@dataclass
+@node
 class Zero(Stmt):
     """Zero ``size`` bytes at ``dst``."""
 
@@ -372,19 +371,19 @@ class Zero(Stmt):
     align: int = 8
 
 
-@dataclass
+@node
 class Eval(Stmt):
     value: Expr
 
 
-@dataclass
+@node
 class If(Stmt):
     test: Expr
     then: list[Stmt]
     orelse: list[Stmt] = field(default_factory=list)
 
 
-@dataclass
+@node
 class For(Stmt):
     """``for var in range(start, stop, step)``: ``start`` and ``stop`` are evaluated once.
 
@@ -401,7 +400,7 @@ class For(Stmt):
     bound: int
 
 
-@dataclass
+@node
 class While(Stmt):
     """``while test``; ``bound`` is None where the verifier itself must see the end."""
 
@@ -410,17 +409,17 @@ class While(Stmt):
     bound: int | None = None
 
 
-@dataclass
+@node
 class Break(Stmt):
     pass
 
 
-@dataclass
+@node
 class Continue(Stmt):
     pass
 
 
-@dataclass
+@node
 class Return(Stmt):
     value: Expr | None = None
 
@@ -429,7 +428,7 @@ class Return(Stmt):
 # Functions and the module
 
 
-@dataclass(eq=False)
+@node
 class Local:
     """A variable or parameter: a scalar, or memory on the stack (Array, Struct: zeroed at each function entry)."""
 
@@ -437,7 +436,7 @@ class Local:
     type: Mem
 
 
-@dataclass(eq=False)
+@node
 class Func:
     """A function.
 
@@ -458,7 +457,7 @@ class Func:
     inline: bool = True
 
 
-@dataclass
+@node
 class MapDef:
     """A map for ``.maps``: ``type`` is a ``BPF_MAP_TYPE_*`` number; ``key``/``value`` None for ring buffers."""
 
@@ -470,7 +469,7 @@ class MapDef:
     flags: int = 0
 
 
-@dataclass
+@node
 class Data:
     """A variable in ``section`` (``.rodata``, ``.bss``): ``init`` is its bytes (padded with zeros).
 
@@ -485,7 +484,7 @@ class Data:
     settable: bool = False
 
 
-@dataclass
+@node
 class Module:
     """One object file to be: ``exports`` are structures that BTF must describe though no map holds them."""
 

@@ -6,14 +6,13 @@ Used through :mod:`osmia.compiler.tir`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Union
+from osmia.compiler.node import value
 
 # --------------------------------------------------------------------------
 # Types of values
 
 
-@dataclass(frozen=True)
+@value
 class Int:
     """An integer.  As an expression's type only ``S64`` and ``U64`` occur; narrower ones describe memory."""
 
@@ -33,7 +32,7 @@ class Int:
         return f"{'s' if self.signed else 'u'}{self.bits}"
 
 
-@dataclass(frozen=True)
+@value
 class Bool:
     """A truth value: i1 as an expression, one byte (0 or 1) in memory."""
 
@@ -44,7 +43,7 @@ class Bool:
         return "bool"
 
 
-@dataclass(frozen=True)
+@value
 class Void:
     """No value."""
 
@@ -55,7 +54,7 @@ class Void:
         return "void"
 
 
-@dataclass(frozen=True)
+@value
 class Ptr:
     """An address.
 
@@ -80,7 +79,7 @@ CHAR = Int(8, True, char=True)
 BOOL, VOID = Bool(), Void()
 
 
-@dataclass(frozen=True)
+@value
 class Array:
     """``n`` elements in a row (``Str[16]`` is ``Array(CHAR, 16)``)."""
 
@@ -99,7 +98,7 @@ class Array:
         return f"{self.elem}[{self.n}]"
 
 
-@dataclass(frozen=True)
+@value
 class Member:
     """A member of a :class:`Struct`: ``offset`` in bytes from its start."""
 
@@ -108,7 +107,7 @@ class Member:
     offset: int
 
 
-@dataclass(frozen=True)
+@value
 class Struct:
     """A structure of the program's own (an Event, a tuple key, a histogram): laid out as C would."""
 
@@ -121,15 +120,15 @@ class Struct:
         return f"struct {self.name}"
 
 
-Mem = Union[Int, Bool, Ptr, Array, Struct]
-Type = Union[Int, Bool, Void, Ptr]
+Mem = Int | Bool | Ptr | Array | Struct
+Type = Int | Bool | Void | Ptr
 
 # --------------------------------------------------------------------------
 # Types of the kernel, as far as CO-RE relocation needs them.  The back end
 # describes to LLVM only the members that some access names.
 
 
-@dataclass(frozen=True)
+@value
 class KInt:
     """An integer, ``char`` or ``bool`` of the kernel (``name`` as in its BTF); ``size`` in bytes."""
 
@@ -138,19 +137,19 @@ class KInt:
     signed: bool
 
 
-@dataclass(frozen=True)
+@value
 class KPtr:
     """Any pointer: the relocation compares no pointees."""
 
 
-@dataclass(frozen=True)
+@value
 class KFloat:
     """A floating-point member (cannot be read, may be measured)."""
 
     size: int
 
 
-@dataclass(frozen=True)
+@value
 class KEnum:
     """An enumeration; ``size`` in bytes."""
 
@@ -159,7 +158,7 @@ class KEnum:
     signed: bool
 
 
-@dataclass(frozen=True)
+@value
 class KStruct:
     """A structure or union (``kind``) of the kernel by ``name``; ``size`` in bytes.
 
@@ -172,7 +171,7 @@ class KStruct:
     size: int
 
 
-@dataclass(frozen=True)
+@value
 class KArray:
     """``n`` elements (0: flexible)."""
 
@@ -180,10 +179,10 @@ class KArray:
     n: int
 
 
-KType = Union[KInt, KPtr, KFloat, KEnum, KStruct, KArray]
+KType = KInt | KPtr | KFloat | KEnum | KStruct | KArray
 
 
-@dataclass(frozen=True)
+@value
 class KField:
     """A member of a kernel structure: offset in **bits** from the start of the (named) structure that holds it.
 
@@ -196,7 +195,7 @@ class KField:
     type: KType
 
 
-@dataclass(frozen=True)
+@value
 class Access:
     """A path into a kernel structure: ``steps`` are fields, and ints for array elements."""
 

@@ -9,14 +9,16 @@ rest for an optional, and so on for tuples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Union
-
 from osmia.compiler import tir
 from osmia.compiler.ktypes import KT
+from osmia.compiler.node import node, value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-@dataclass(frozen=True)
+@value
 class TInt:
     """A 64-bit integer."""
 
@@ -26,13 +28,13 @@ class TInt:
         return "s64" if self.signed else "u64"
 
 
-@dataclass(frozen=True)
+@value
 class TBool:
     def __str__(self) -> str:
         return "bool"
 
 
-@dataclass(frozen=True)
+@value
 class TConst:
     """A Python object known when compiling: number, text, None, class, map, function, module, …"""
 
@@ -52,7 +54,7 @@ class TConst:
         return f"the constant {self.value!r}"
 
 
-@dataclass(frozen=True)
+@value
 class TOpt:
     """None or a value: components are ``present`` and the value's (a lone pointer: only the pointer, null for None)."""
 
@@ -62,7 +64,7 @@ class TOpt:
         return f"{self.inner} or None"
 
 
-@dataclass(frozen=True)
+@value
 class TTuple:
     items: tuple[FT, ...]
 
@@ -70,7 +72,7 @@ class TTuple:
         return f"({', '.join(map(str, self.items))})"
 
 
-@dataclass(frozen=True)
+@value
 class TPtr:
     """An address of something of the kernel's or a user's: ``space`` as in :class:`osmia.compiler.tir.Ptr`.
 
@@ -84,7 +86,7 @@ class TPtr:
         return f"{self.space} pointer to {self.kt or 'void'}"
 
 
-@dataclass(frozen=True)
+@value
 class TEmbed:
     """A structure or array that lies inside another (``steps`` from ``root``): component is the root's address."""
 
@@ -97,7 +99,7 @@ class TEmbed:
         return f"{self.kt} in {self.space} memory"
 
 
-@dataclass(frozen=True)
+@value
 class TRef:
     """A structure (or array) of the author's in own memory, by address: events, map values."""
 
@@ -107,7 +109,7 @@ class TRef:
         return getattr(self.kind, "__name__", str(self.kind))
 
 
-@dataclass(frozen=True)
+@value
 class TStr:
     """Text in own memory of ``n`` bytes, by address."""
 
@@ -117,7 +119,7 @@ class TStr:
         return f"Str[{self.n}]"
 
 
-@dataclass(frozen=True)
+@value
 class TText:
     """Text that has not been copied yet: ``source`` is ``comm``, ``user`` or ``kernel``; component: its address."""
 
@@ -128,7 +130,7 @@ class TText:
         return f"Str[{self.n}]"
 
 
-@dataclass(frozen=True)
+@value
 class TEvent:
     """A reserved event: components are its address and the address of its send state."""
 
@@ -144,7 +146,7 @@ class TEvent:
         return f"{self.ring.event.__name__} being filled in"
 
 
-@dataclass(frozen=True)
+@value
 class TTail:
     """The tail of a reserved event: same components."""
 
@@ -154,13 +156,13 @@ class TTail:
         return "strings of variable length"
 
 
-FT = Union[TInt, TBool, TConst, TOpt, TTuple, TPtr, TEmbed, TRef, TStr, TText, TEvent, TTail]
+FT = TInt | TBool | TConst | TOpt | TTuple | TPtr | TEmbed | TRef | TStr | TText | TEvent | TTail
 
 SINT, UINT, TBOOL = TInt(True), TInt(False), TBool()
 NONE = TConst(None)
 
 
-@dataclass
+@node
 class Val:
     """A value: its type and the expressions of its components."""
 

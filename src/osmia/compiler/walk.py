@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Union
 
 from osmia.compiler import tir
 
-Node = Union[tir.Expr, tir.Stmt]
+Node = tir.Expr | tir.Stmt
 
 # The attributes of each node that hold nodes, or lists of nodes.
 _CHILDREN: dict[type, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ is not given is pruned by the verifier.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cgroup_under, current
+from osmia.lang.builtins import cgroup_under, current, subprogram
 from osmia.lang.options import option
 from osmia.lang.types import Str, u64
 
@@ -18,6 +18,7 @@ name = option("-n", "--name", type=Str.of(16), metavar="NAME", help="only proces
 cgroup = option("--cgroup", type=u64, metavar="PATH", help="only processes in this cgroup (v2) or below it")
 
 
+@subprogram  # once in the object, whatever the number of probes that ask
 def wanted() -> bool:
     """Whether the current task passes every filter that was given."""
     if pid and current.tgid != pid:
