@@ -85,13 +85,16 @@ def _bind_arguments(fn: Fn, node: ast.Call, function: FunctionType) -> dict[str,
     if len(given) > len(positional):
         fn.fail(node, f"{function.__name__}(): too many positional arguments")
     bound = dict(zip(positional, given, strict=False))
+    for name in names:
+        if name not in bound and name not in words:
+            bound[name] = _default(fn, node, function, name)
     for key, value in words.items():
         if key not in names or key in code.co_varnames[: code.co_posonlyargcount]:
             fn.fail(node, f"{function.__name__}(): got an unexpected keyword argument {key!r}")
         if key in bound:
             fn.fail(node, f"{function.__name__}(): multiple values for argument {key!r}")
         bound[key] = value
-    return {name: bound[name] if name in bound else _default(fn, node, function, name) for name in names}
+    return {name: bound[name] for name in names}
 
 
 def _default(fn: Fn, node: ast.Call, function: FunctionType, name: str) -> Val:
