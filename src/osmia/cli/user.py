@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes of user programs within a session: found before anything is loaded, since the loader must know how many.
+
+What a target means depends on the command line (``-p``, ``-c``), and whether
+one link or many are made decides how the program is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from osmia.cli import plans
+from osmia.errors import NotFound, NotSupported, UserError
+from osmia.lang.options import Option
+from osmia.lang.user_probes import USDT_MAP
+from osmia.link import attach, uprobe, user_places
+from osmia.link.user_places import Found
+from osmia.obj import consts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from osmia.cli.session import Session
+    from osmia.lang.probes import Hook, Prog
+    from osmia.link.base import Link
+    from osmia.load.object import LiveObject
+    from osmia.obj.spec import ObjectSpec
+
+
+class UserProbes:
+    """The user probes of one session.
+
+    ``sizes`` and ``copies`` are what :func:`osmia.load.object.load` wants to
+    know: sizes of maps, and how often a program is attached.
+    """
+
+    def __init__(self, session: Session) -> None:
+        from osmia.cli.common import shared_filter
+
+        self._session = session
+        self._found: dict[tuple[Prog, Hook], Found] = {}
+        self._prepared: set[tuple[Prog, Hook]] = set()
+        self.sizes: dict[str, int] = {}
+        self.copies: dict[str, int] = {}
+        only = shared_filter(session.unit, "pid")
+        self.pid: int = int(only.value) if only is not None and only.given else 0
+        self._program = ""
+        # A command that has not been started yet is still a copy of this process, whose files are not its own.
+        self._view = self.pid
+        if session.command is not None and self.pid == session.command.pid:
+            self._view = 0
+            self._program = session.common.cmd.value.split()[0] if session.common.cmd.value.split() else ""
+
+    def places(self, prog: Prog, hook: Hook) -> Found:
+        """Where ``hook`` attaches ``prog``.  Raises UserErrors."""
+        known = self._found.get((prog, hook))
+        if known is None:
+            arguments = prog.function.__code__.co_argcount if hook.kind == "usdt" else 0
+            known = user_places.find(hook.kind, _targets(hook), pid=self._view, program=self._program,
+                                     arguments=arguments)  # fmt: skip
+            self._found[prog, hook] = known
+        return known
+
+    def prepare(self, spec: ObjectSpec, chosen: dict[Prog, Hook]) -> None:
+        """Find everything and say how the programs are to be loaded.
+
+        What has no place moves to the next hook of its plan; optional
+        programs that are at the end of theirs leave ``chosen``.
+        """
+        for prog in list(chosen):
+            while prog in chosen and chosen[prog].kind in user_places.KINDS:
+                hook = chosen[prog]
+                if (prog, hook) in self._prepared:
+                    break
+                try:
+                    self._prepare(spec, prog, hook)
+                except (NotFound, NotSupported) as err:
+                    if plans.fall_back(chosen, prog, spec, err, self._session.note):
+                        continue
+                    if not prog.optional:
+                        raise
+                    self._session.note(f"{prog.name}: left out: {err}")
+                    del chosen[prog]
+
+    def _prepare(self, spec: ObjectSpec, prog: Prog, hook: Hook) -> None:
+        found = self.places(prog, hook)
+        self._prepared.add((prog, hook))
+        for text in found.warnings:
+            sys.stderr.write(f"osmia: warning: {text}\n")
+        for missing in found.missing:
+            self._session.note(f"{prog.name}: left out: {missing}")
+        self._loading(spec, prog.elf_name(hook), len(found.places))
+
+    def _loading(self, spec: ObjectSpec, name: str, count: int) -> None:
+        if uprobe.multi(self.pid):
+            spec.progs[name].attach_type = consts.BPF_TRACE_UPROBE_MULTI
+        else:
+            self.copies[name] = count
+            note = uprobe.cost_note(count)
+            if note:
+                sys.stderr.write(f"osmia: note: {note}\n")
+        places = f"{USDT_MAP}_{name}"
+        if places in spec.maps:
+            self.sizes[places] = count
+
+    def attach(self, prog: Prog, hook: Hook, live: LiveObject) -> list[Link]:
+        """Attach one program everywhere."""
+        name = prog.elf_name(hook)
+        found = self.places(prog, hook)
+        options: dict[str, Any] = {"places": live.maps.get(f"{USDT_MAP}_{name}")} if hook.kind == "usdt" else {}
+        link = attach(live.progs[name], target=hook.target, pid=self.pid, found=found,
+                      copies=live.copies.get(name, ()), **options)  # fmt: skip
+        assert isinstance(link, uprobe.UserLink)
+        prog.names = link.names
+        files = {place.file: None for place in found.places}
+        self._session.note(f"{prog.name}: attached to {len(found.places)} place{'s' * (len(found.places) != 1)}"
+                           f" in {', '.join(files)} ({link.how})")  # fmt: skip
+        if link.left_out:
+            sys.stderr.write(f"osmia: warning: {_some(link.left_out)} cannot take a breakpoint and are left out\n")
+        return [link]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _targets(hook: Hook) -> tuple[str, ...]:
+    """What the probe names, or what the option says that it was given."""
+    where = hook.params.get("where")
+    if not isinstance(where, Option):
+        return hook.targets
+    text = str(where.value or "")
+    if not text:
+        raise UserError("it is not said where to attach", where=f"option {where.flags[0]}", fix="as in c:malloc")
+    return tuple(text.split(","))
+
+
+def notices(links: list[Link]) -> list[str]:
+    """What went wrong with the attached places meanwhile."""
+    return [text for link in links if isinstance(link, uprobe.UserLink) for text in link.notices()]
