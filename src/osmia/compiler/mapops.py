@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import ast
+import copy
 
 from osmia.compiler import memory as mem
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.layout import is_scalar, memory
 from osmia.compiler.node import node
-from osmia.compiler.values import TConst, TOpt, TRef, Val, components, is_number, lone
+from osmia.compiler.values import TConst, TMap, TOpt, TRef, TTuple, Val, components, is_number, lone
 from osmia.lang.hist import Hist, Linear, LogLinear
 from osmia.lang.maps import Array, Map
+from osmia.lang.maps_more import LpmTrie
 from osmia.lang.types import Str, size_align
 from osmia.obj import consts
 
@@ -32,6 +34,39 @@ class KeyedHist:
 
     hist: Hist
     key: Val
+
+
+def as_map(owner: Val) -> Any:
+    """The object that ``owner`` is; for a map out of a map of maps the map of its slots, with its address."""
+    if not isinstance(owner.ft, TMap):
+        return owner.const
+    item = copy.copy(owner.ft.outer.inner)
+    item.name = owner.ft.outer.name
+    item.address = owner.exprs[0]
+    return item
+
+
+def address_of(fn: Fn, item: Any) -> tir.Expr:
+    """The map as an argument of a helper."""
+    found: tir.Expr | None = getattr(item, "address", None)
+    return fn.global_(fn.mod.map(item)) if found is None else found
+
+
+def name_of(fn: Fn, item: Any) -> str:
+    """What losses of the map are counted under."""
+    return str(item.name) or fn.mod.map(item)
+
+
+def whole_key(fn: Fn, node: ast.AST, item: Map, key: Val) -> Val:
+    """A key of the author's as the map has it: a prefix begins with its length in bits."""
+    if not isinstance(item, LpmTrie):
+        return key
+    if not isinstance(key.ft, TTuple):
+        return Val(TTuple((TConst(item.bits), key.ft)), key.exprs)
+    if len(key.ft.items) != 2:
+        fn.fail(node, "a prefix is an address and a number of bits", "t[address, 24]")
+    address, bits = mem.split(key)
+    return Val(TTuple((bits.ft, address.ft)), [*bits.exprs, *address.exprs])
 
 
 def key_address(fn: Fn, node: ast.AST, kind: Any, key: Val) -> tir.Expr:
@@ -61,8 +96,8 @@ def value_address(fn: Fn, node: ast.AST, kind: Any, value: Val) -> tir.Expr:
 
 def lookup(fn: Fn, node: ast.AST, item: Map, key: Val) -> tir.Expr:
     """``bpf_map_lookup_elem``: the value's address or null."""
-    at_key = key_address(fn, node, item.key, key)
-    return fn.helper(LOOKUP, fn.global_(fn.mod.map(item)), at_key, result=tir.Ptr("mem"))
+    at_key = key_address(fn, node, item.key, whole_key(fn, node, item, key))
+    return fn.helper(LOOKUP, address_of(fn, item), at_key, result=tir.Ptr("mem"))
 
 
 def contains(fn: Fn, node: ast.AST, item: Map, key: Val) -> tir.Expr:
@@ -110,16 +145,17 @@ def reference(fn: Fn, node: ast.AST, item: Map, key: Val) -> tir.Expr:
     size = size_align(item.value)[0]
     missing: list[tir.Stmt] = []
     with fn.into(missing):
-        name = fn.mod.map(item)
         at_key = fn.slot(("key", item.key), memory(item.key))
+        if isinstance(item, LpmTrie):
+            fn.fail(node, "t[address] of structures may be missing", "use s = t.get(address) and test it")
         if not isinstance(item, Array):
-            fn.do(UPDATE, fn.global_(name), at_key, fn.global_(fn.mod.zero(size)), fn.num(BPF_NOEXIST))
-            fn.set(result, fn.helper(LOOKUP, fn.global_(name), at_key, result=tir.Ptr("mem")))
+            fn.do(UPDATE, address_of(fn, item), at_key, fn.global_(fn.mod.zero(size)), fn.num(BPF_NOEXIST))
+            fn.set(result, fn.helper(LOOKUP, address_of(fn, item), at_key, result=tir.Ptr("mem")))
         still: list[tir.Stmt] = []
         with fn.into(still):  # the map is full: what is written goes nowhere, and that is counted
-            fn.lost("map" if not isinstance(item, Array) else "index", item.name or name)
+            fn.lost("map" if not isinstance(item, Array) else "index", name_of(fn, item))
             if size > mem.BIGGEST_ON_STACK:
-                fn.emit(tir.Return(fn.loc, fn.num(0) if fn.entry else None))
+                fn.emit(tir.Return(fn.loc, fn.num(fn.nothing) if fn.entry else None))
             else:
                 fn.set(result, fn.slot(("nowhere", item.value), memory(item.value)))
         fn.if_(fn.not_(fn.not_null(fn.get(result))), still)
@@ -144,7 +180,7 @@ def get(fn: Fn, node: ast.Call, item: Map, key: Val, default: Val | None) -> Val
     return optional(fn, item, found, node, default)
 
 
-def optional(fn: Fn, item: Map, found: tir.Expr, node: ast.Call, default: Val | None) -> Val:
+def optional(fn: Fn, item: Map, found: tir.Expr, node: ast.AST, default: Val | None) -> Val:
     """What a lookup found, as an optional, or with ``default`` in its place."""
     there = fn.keep(fn.not_null(found))
     value = _value_or_zero(fn, item, found)
@@ -165,24 +201,27 @@ def pop(fn: Fn, node: ast.Call, item: Map, key: Val, default: Val | None) -> Val
         fn.fail(node, "pop() works on numbers and tuples", "use s = m.get(key), then del m[key]")
     if isinstance(item, Array):
         fn.fail(node, "elements of an array map cannot be removed", "set it to 0")
+    if isinstance(item, LpmTrie):
+        fn.fail(node, "pop() of a prefix would have to be exact", "use get(), or del t[address, bits]")
     found = lookup(fn, node, item, key)
     result = optional(fn, item, found, node, default)
     stmts: list[tir.Stmt] = []
     with fn.into(stmts):
-        fn.do(DELETE, fn.global_(fn.mod.map(item)), fn.slot(("key", item.key), memory(item.key)))
+        fn.do(DELETE, address_of(fn, item), fn.slot(("key", item.key), memory(item.key)))
     fn.if_(fn.not_null(found), stmts)
     return result
 
 
 def store(fn: Fn, node: ast.AST, item: Map, key: Val, value: Val) -> None:
     """``m[key] = value``; a map that is full is counted."""
+    if isinstance(item, LpmTrie) and not isinstance(key.ft, TTuple):
+        fn.fail(node, "a prefix is set with its length", f"t[address, {item.bits}] = value")
     at_value = value_address(fn, node, item.value, value)
-    at_key = key_address(fn, node, item.key, key)
-    name = fn.mod.map(item)
-    code = fn.helper(UPDATE, fn.global_(name), at_key, at_value, fn.num(BPF_ANY))
+    at_key = key_address(fn, node, item.key, whole_key(fn, node, item, key))
+    code = fn.helper(UPDATE, address_of(fn, item), at_key, at_value, fn.num(BPF_ANY))
     failed: list[tir.Stmt] = []
     with fn.into(failed):
-        fn.lost("index" if isinstance(item, Array) else "map", item.name or name)
+        fn.lost("index" if isinstance(item, Array) else "map", name_of(fn, item))
     fn.if_(fn.cmp("ne", code, fn.num(0)), failed)
 
 
@@ -190,7 +229,8 @@ def delete(fn: Fn, node: ast.AST, item: Map, key: Val) -> None:
     """``del m[key]``; a missing key is no error."""
     if isinstance(item, Array):
         fn.fail(node, "elements of an array map cannot be deleted", "set it to 0")
-    fn.do(DELETE, fn.global_(fn.mod.map(item)), key_address(fn, node, item.key, key))
+    at_key = key_address(fn, node, item.key, whole_key(fn, node, item, key))
+    fn.do(DELETE, address_of(fn, item), at_key)
 
 
 def add(fn: Fn, node: ast.AST, item: Map, key: Val, amount: tir.Expr) -> None:
@@ -199,24 +239,26 @@ def add(fn: Fn, node: ast.AST, item: Map, key: Val, amount: tir.Expr) -> None:
     what = memory(kind)
     if not is_scalar(kind) or not isinstance(what, tir.Int) or what.bits < 32:
         fn.fail(node, "+= needs a map of 32 or 64-bit numbers", "Hash[u32, u64]()")
+    if isinstance(item, LpmTrie) and isinstance(key.ft, TTuple):
+        fn.fail(node, "+= works on the longest prefix of an address", "t[address] += n")
     amount = fn.keep(amount)
     found = fn.local(tir.Ptr("mem"), "found")
     fn.set(found, lookup(fn, node, item, key))
-    name = fn.mod.map(item)
     missing: list[tir.Stmt] = []
     with fn.into(missing):
         if isinstance(item, Array):
-            fn.lost("index", item.name or name)
-        else:
+            fn.lost("index", name_of(fn, item))
+        elif not isinstance(item, LpmTrie):  # an address that no prefix covers belongs nowhere
             at_key = fn.slot(("key", item.key), memory(item.key))
             zero = fn.global_(fn.mod.zero(8))
-            fn.do(UPDATE, fn.global_(name), at_key, zero, fn.num(BPF_NOEXIST))
-            fn.set(found, fn.helper(LOOKUP, fn.global_(name), at_key, result=tir.Ptr("mem")))
+            fn.do(UPDATE, address_of(fn, item), at_key, zero, fn.num(BPF_NOEXIST))
+            fn.set(found, fn.helper(LOOKUP, address_of(fn, item), at_key, result=tir.Ptr("mem")))
             full: list[tir.Stmt] = []
             with fn.into(full):
-                fn.lost("map", item.name or name)
+                fn.lost("map", name_of(fn, item))
             fn.if_(fn.not_(fn.not_null(fn.get(found))), full)
-    fn.if_(fn.not_(fn.not_null(fn.get(found))), missing)
+    if missing:
+        fn.if_(fn.not_(fn.not_null(fn.get(found))), missing)
     there: list[tir.Stmt] = []
     with fn.into(there):
         atomic_add(fn, fn.get(found), amount, what)

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways out of the kernel besides the ring: perf buffers, flight recorders, the trace pipe."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+from driven import as_python, driven
+from kernel_code import running
+
+from osmia.errors import CompileError
+from osmia.events.perfbuf import PerfBuffer
+from osmia.events.transport import TRACE_PIPE
+from osmia.kernel import features
+
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
+
+
+@pytest.fixture(params=["ring buffer", "perf buffer"])
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "perf buffer":
+        features.turn_off("ringbuf")
+    yield request.param
+    features.turn_off()
+
+
+EVENTS = """
+class Fixed(Event):
+    n: s32
+    ts: u64
+    cpu: u32
+
+class Texts(Event):
+    n: s32
+    name: Str[300]
+
+class Many(Event):
+    n: s32
+    args: Strs[64]
+
+fixed = Ring(Fixed, 64 << 10)
+texts = Ring(Texts, 64 << 10)
+many = Ring(Many, 64 << 10)
+
+def note(n, comm):
+    with fixed.reserve() as e:
+        e.n, e.ts, e.cpu = n, ktime(), cpu()
+        if n == 13:
+            e.discard()
+
+@probe(11)
+def send(n):
+    note(n, 1)
+    with texts.reserve() as e:
+        e.n = n
+        e.name = current.comm
+    with many.reserve() as e:
+        e.n = n
+        e.args.add("one")
+        e.args.add("three")
+    print(f"{n} of {current.comm}")
+
+@probe(12)
+def nested(n):
+    with fixed.reserve() as e:
+        e.n = n
+        with texts.reserve() as f:
+            f.n = n + 1
+            f.name = "inner"
+"""
+
+
+def test_everything_arrives_in_order(way: str) -> None:
+    with driven(EVENTS) as run:
+        live = run.live
+        assert live is not None
+        assert all((name in live.live.perf_rings) == (way == "perf buffer") for name in ("fixed", "texts", "many"))
+        assert isinstance(live.ring("fixed"), PerfBuffer) == (way == "perf buffer")
+        for cpu in sorted(os.sched_getaffinity(0)):
+            os.sched_setaffinity(0, [cpu])
+            try:
+                for n in range(10, 20):
+                    run.call(11, n + 100 * cpu)
+            finally:
+                os.sched_setaffinity(0, range(os.cpu_count() or 1))
+        wanted = [n + 100 * cpu for cpu in sorted(os.sched_getaffinity(0)) for n in range(10, 20)]
+        fixed = live.events("fixed")
+        assert [e.n for e in fixed] == [n for n in wanted if n != 13]
+        assert [e.ts for e in fixed] == sorted(e.ts for e in fixed)
+        comm = pathlib.Path("/proc/self/comm").read_text().strip()
+        assert [(e.n, e.name) for e in live.events("texts")] == [(n, comm) for n in wanted]
+        assert [(e.n, e.args) for e in live.events("many")] == [(n, ["one", "three"]) for n in wanted]
+        assert live.printed() == [f"{n} of {comm}" for n in wanted]
+        run.call(12, 5)
+        assert [e.n for e in live.events("fixed")] == [5]
+        assert [(e.n, e.name) for e in live.events("texts")] == [(6, "inner")]
+        assert live.lost() == {}
+
+
+def test_every_loss_is_counted(way: str) -> None:
+    with driven(EVENTS.replace("Ring(Fixed, 64 << 10)", "Ring(Fixed, 4096)")) as run:
+        live = run.live
+        assert live is not None
+        for n in range(1000):
+            run.call(12, n)
+        got = len(live.events("fixed"))
+        assert 0 < got < 1000
+        assert live.lost()["ring", "fixed"] == 1000 - got
+        for n in range(50):  # and it goes on
+            run.call(12, n)
+        assert [e.n for e in live.events("fixed")] == list(range(50))
+
+
+def test_a_reader_that_waits_is_woken(way: str) -> None:
+    with driven(EVENTS) as run:
+        assert run.live is not None
+        ring = run.live.ring("fixed")
+        assert ring.wait(0.0) is False
+        run.call(12, 1)
+        start = time.monotonic()
+        assert ring.wait(5.0) is True and time.monotonic() - start < 1
+        assert ring.take() and not ring.pending()
+
+
+RECORDER = """
+class Step(Event):
+    n: s32
+    ts: u64
+
+class Named(Event):
+    n: s32
+    name: Str[256]
+
+steps = FlightRecorder(Step, 4096)
+named = FlightRecorder(Named, 8192)
+
+@probe(11)
+def step(n):
+    with steps.reserve() as e:
+        e.n = n
+        e.ts = ktime()
+    with named.reserve() as e:
+        e.n = n
+        e.name = current.comm
+"""
+
+
+def test_a_recorder_keeps_the_newest() -> None:
+    with driven(RECORDER) as run:
+        made, cpu = run.module, min(os.sched_getaffinity(0))
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, [cpu])
+        try:
+            for n in range(20):
+                run.call(11, n)
+            assert [e.n for e in made.steps.dump()] == list(range(20))
+            for n in range(20, 5000):
+                run.call(11, n)
+        finally:
+            os.sched_setaffinity(0, before)
+        found = made.steps.dump()
+        assert [e.n for e in found] == list(range(5000 - len(found), 5000))
+        # header 8, time 8, length 4, event 16, padded to 40: 102 fit in a page, one of them may be cut
+        assert len(found) in (101, 102)
+        assert [e.ts for e in found] == sorted(e.ts for e in found)
+        names = made.named.dump()
+        comm = pathlib.Path("/proc/self/comm").read_text().strip()
+        assert [e.n for e in names] == list(range(5000 - len(names), 5000)) and {e.name for e in names} == {comm}
+        assert len(names) > 100
+        time.sleep(0.3)
+        run.call(11, 7)
+        assert [e.n for e in made.steps.dump(seconds=0.2)] == [7]
+        assert run.lost() == {}
+    with as_python(RECORDER) as run:
+        run.call(11, 3)
+        assert [e.n for e in run.module.steps.dump()] == [3]
+
+
+PRINTK = """
+class Point(Event):
+    x: u64
+
+points = Hash[u32, Point]()
+
+@probe(11)
+def say(n):
+    trace_printk(f"osmia-test {n} {n:x}", u64(n))
+
+@probe(12)
+def names(n):
+    trace_printk(f"osmia-test by {current.comm} ({current.tgid})")
+
+@probe(13)
+def many(n):
+    trace_printk(f"osmia-test {n} {n + 1} {n + 2} {n + 3} {n + 4} 100%")
+"""
+
+
+def _lines(pipe: Any, count: int) -> list[Any]:
+    out: list[Any] = []
+    end = time.monotonic() + 5
+    while len(out) < count and time.monotonic() < end:
+        pipe.wait(0.2)
+        out += [line for line in pipe.fields() if line.message.startswith("osmia-test")]
+    return out
+
+
+def test_the_trace_pipe() -> None:
+    text = PRINTK if features.helper(177) else PRINTK.partition("@probe(13)")[0]  # bpf_trace_vprintk, 5.16
+    with driven(text) as run:
+        assert run.live is not None
+        pipe = run.live.ring(TRACE_PIPE)
+        before = time.clock_gettime(time.CLOCK_MONOTONIC)
+        for n in (7, -7):
+            run.call(11, n)
+        run.call(12)
+        comm = pathlib.Path("/proc/self/comm").read_text().strip()
+        lines = _lines(pipe, 3)
+        assert [line.message for line in lines] == [
+            "osmia-test 7 7 7", f"osmia-test -7 {(1 << 64) - 7:x} {(1 << 64) - 7}",
+            f"osmia-test by {comm} ({os.getpid()})",
+        ]  # fmt: skip
+        for line in lines:
+            assert line.pid == os.getpid() and line.function == "bpf_trace_printk" and line.task in (comm, "<...>")
+            assert 0 <= line.cpu < (os.cpu_count() or 1) and abs(line.timestamp - before) < 600
+        if "many" in text:
+            run.call(13, 1)
+            assert [line.message for line in _lines(pipe, 1)] == ["osmia-test 1 2 3 4 5 100%"]
+        run.call(11, 1)
+        raw: list[str] = []
+        end = time.monotonic() + 5
+        while not raw and time.monotonic() < end:
+            raw = [line for line in pipe.raw() if "osmia-test" in line]
+        assert raw[0].endswith(": bpf_trace_printk: osmia-test 1 1 1")
+        assert run.lost() == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ('trace_printk(f"{n:>5}")', "does not know the format"),
+        ('trace_printk("a\\n")', "plain ASCII"),
+        ('trace_printk(n, end="")', "no keyword arguments"),
+        ("trace_printk(n, n, n, n, n, n, n, n, n, n, n, n, n)", "more than the kernel prints"),
+    ],
+)
+def test_what_the_kernel_cannot_print(line: str, wanted: str) -> None:
+    text = f"@syscall_prog\ndef f(ctx):\n    n = ctx[0]\n    {line}\n"
+    with pytest.raises(CompileError) as caught, running(text):
+        pass
+    assert wanted in str(caught.value)
