@@ -12,6 +12,7 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from osmia.lang.maps import Live
@@ -31,19 +32,23 @@ class Slot:
 
 
 class Losses:
-    """The loss counters of one object."""
+    """The loss counters of one object; ``more`` gives losses that are counted elsewhere."""
 
-    __slots__ = ("_live", "slots")
+    __slots__ = ("_live", "_more", "slots")
 
-    def __init__(self, records: list[tuple[str, ...]], live: Live | None) -> None:
+    def __init__(
+        self, records: list[tuple[str, ...]], live: Live | None,
+        more: Callable[[], list[tuple[Slot, int]]] | None = None,
+    ) -> None:  # fmt: skip
+        self._more = more
         self.slots = [Slot(int(r[1]), r[2], r[3]) for r in records if r[0] == "loss" and len(r) >= 4]
         self._live = live
 
     def read(self) -> list[tuple[Slot, int]]:
-        """Every slot that is not zero, with its sum over the CPUs."""
+        """Every slot that is not zero, with its sum over the CPUs; then what ``more`` (see :mod:`missed`) says."""
+        found = self._more() if self._more is not None else []
         if self._live is None:
-            return []
-        found = []
+            return found
         for slot in self.slots:
             raw = self._live.lookup(struct.pack("<I", slot.index))
             if raw:
@@ -62,8 +67,22 @@ def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
     if slot.kind == "map":
         room = f" ({size:,} entries)" if size else ""
         return f"{slot.what}: {number} update{_s(count)} lost: map full{room}"
+    if slot.kind == "recorder":
+        return f"{slot.what}: {number} event{_s(count)} not recorded while it was being read"
+    if slot.kind == "stack":
+        return f"{slot.what}: {number} stack{_s(count)} lost: another one has the same place (give it more entries)"
+    if slot.kind == "counter":
+        return f"{slot.what}: {number} reading{_s(count)} of the counter failed"
     if slot.kind == "negative":
         return f"{slot.what}: {number} negative value{_s(count)} not in the histogram (a clock went backwards?)"
+    if slot.kind == "missed":
+        return f"{slot.what}: {number} hit{_s(count)} missed by the probe (recursion, or too many calls at once)"
+    if slot.kind == "skipped":
+        return f"{slot.what}: {number} run{_s(count)} skipped: the program was running on that CPU already"
+    if slot.kind == "gone":
+        return f"{slot.what} was unloaded while it was traced"
+    if slot.kind == "away":
+        return f"{slot.what}: no samples for {number} ms, because the CPU was offline"
     return f"{number} lost: {slot.what}"
 
 
