@@ -23,6 +23,23 @@ HOOKS = {
     "tp_btf": "tp_btf",
     "perf_event": "perf_event",
     "iter": "iter",
+    "kprobe": "kprobe",
+    "kretprobe": "kretprobe",
+    "kprobe_multi": "kprobe_multi",
+    "kretprobe_multi": "kretprobe_multi",
+    "fentry": "fentry",
+    "fexit": "fentry",
+    "fmod_ret": "fentry",
+    "lsm": "lsm",
+    "uprobe": "uprobe",
+    "uretprobe": "uprobe",
+    "uprobe_multi": "uprobe",
+    "uretprobe_multi": "uprobe",
+    "usdt": "usdt",
+    "socket": "socket_filter",
+    "xdp": "xdp",
+    "tcx": "tc",
+    "tc": "tc",
 }
 
 

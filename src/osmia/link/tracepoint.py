@@ -47,11 +47,15 @@ def _bind(prog: LiveProg, target: str, fd: int) -> Link:
     return Link(target, how, [link_fd, fd] if link_fd >= 0 else [fd], slow_close=True)
 
 
-def bind(prog_fd: int, event_fd: int) -> tuple[int, str]:
-    """Tie a program to a perf event: ``(link fd, how)``; the fd is -1 for the way before 5.15, by ioctl."""
+def bind(prog_fd: int, event_fd: int, cookie: int = 0) -> tuple[int, str]:
+    """Tie a program to a perf event: ``(link fd, how)``; the fd is -1 for the way before 5.15, by ioctl.
+
+    ``cookie`` is what the program reads with ``attach_cookie()``; the ioctl has none.
+    """
     if not features.off("bpf_link"):
+        tail = cookie.to_bytes(8, "little") if cookie else b""
         try:
-            return bpf.link_create(prog_fd, event_fd, consts.BPF_PERF_EVENT), "perf link"
+            return bpf.link_create(prog_fd, event_fd, consts.BPF_PERF_EVENT, tail=tail), "perf link"
         except OSError as e:
             if e.errno != errno.EINVAL:
                 raise
