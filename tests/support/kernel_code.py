@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from needs import needs
 from sources import module
 
 from osmia.compiler.stages import compile_unit
@@ -23,15 +24,15 @@ from osmia.events.loss import MAP as LOSS_MAP
 from osmia.events.loss import Losses
 from osmia.events.prints import RING as PRINT_RING
 from osmia.events.prints import Printer
-from osmia.events.ring import Ring
-from osmia.kernel import btf_source
+from osmia.events.transport import open_readers
+from osmia.kernel import btf_source, functions
 from osmia.lang.codec import encode
-from osmia.lang.maps import RINGBUF
 from osmia.lang.unit import Unit
 from osmia.link import attach
 from osmia.link.base import Link
+from osmia.load.bind import bind
 from osmia.load.object import LiveObject, load
-from osmia.obj import meta
+from osmia.obj import consts, meta
 from osmia.obj.elf import parse_object
 
 U64 = (1 << 64) - 1
@@ -49,7 +50,9 @@ def tracepoint_format(category: str, event: str) -> str | None:
 def compile_module(made: ModuleType) -> bytes:
     """The object of a module, with this kernel's types."""
     unit = Unit("test", vars(made))
-    return compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_format).object
+    return compile_unit(
+        unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_format, module_types=functions.module_types
+    ).object
 
 
 class Running:
@@ -61,13 +64,15 @@ class Running:
         self.records = records
         self.links: list[Link] = []
         self._losses = Losses(records, live.maps.get(LOSS_MAP))
-        self._rings: dict[str, Ring] = {}
-        self.bound: list[Any] = []
-        for record in records:
-            if record[0] == "map" and record[1] in live.maps:
-                space = vars(sys.modules[record[2]]) if record[2] else vars(made)
-                space[record[3]].live = live.maps[record[1]]
-                self.bound.append(space[record[3]])
+        self.bound: list[Any] = bind(
+            live, records, lambda module, name: (vars(sys.modules[module]) if module else vars(made))[name]
+        )
+        self._rings: dict[str, Any] = {}
+        try:
+            self._rings = open_readers(live, records, self.bound)
+        except BaseException:
+            self.close()
+            raise
 
     def words(self, prog: str, *inputs: int, size: int = 32) -> list[int]:
         """Run a ``@syscall_prog``; its context afterwards as unsigned 64-bit words."""
@@ -85,11 +90,7 @@ class Running:
         self.links.append(link)
         return link
 
-    def ring(self, name: str) -> Ring:
-        if name not in self._rings:
-            one = self.live.maps[name]
-            assert one.type == RINGBUF
-            self._rings[name] = Ring(one.fd, one.max_entries)
+    def ring(self, name: str) -> Any:
         return self._rings[name]
 
     def span(self, name: str, timeout: float = 0.0) -> bytes:
@@ -132,6 +133,8 @@ def running(source: str | ModuleType, options: dict[str, Any] | None = None, **n
     """Compile and load ``source`` (text or module); ``options`` sets option variables by their name in the module."""
     made = module(source) if isinstance(source, str) else source
     spec = parse_object(compile_module(made), "test")
+    if any(prog.type == consts.BPF_PROG_TYPE_SYSCALL for prog in spec.progs.values()):
+        needs("syscall_prog")
     records = meta.load(spec.meta)
     for record in records:
         if record[0] == "option" and options and record[3] in options:

@@ -10,9 +10,11 @@ what is shown is the path as the process itself would write it.
 from __future__ import annotations
 
 from osmia.lang.builtins import container_of, current, exists, read_user
+from osmia.lang.drift import loops_are_long
 from osmia.lang.types import u8
 
 AT_FDCWD = -100  # include/uapi/linux/fcntl.h
+FEW = 128  # of them where the verifier walks through each round
 DEPTH = 1024  # directories and mounts; PATH_MAX allows no more than 2,048
 NAME_MAX = 256  # include/uapi/linux/limits.h, and the NUL
 SLASH = ord("/")
@@ -48,7 +50,9 @@ def add_names(path, place):
     dentry = place.dentry
     mount = container_of(place.mnt, "struct mount", "mnt")
     top = container_of(root.mnt, "struct mount", "mnt")
-    for _ in range(DEPTH):
+    for i in range(DEPTH):
+        if i >= FEW and not loops_are_long():
+            break
         if dentry == root.dentry and mount == top:
             path.add("/")
             return

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from osmia import Hash, first_of, histogram, ktime, log2_hist, lost, option, raw_tracepoint, tp_btf, u32, u64
 from osmia.errors import OptionError
+from osmia.lang.drift import queue_comes_first, request_disk
 from osmia.lang.types import Kernel
-from osmia.tools._drift import queue_comes_first, request_disk
 
 DISKSTATS, SYS_BLOCK = "/proc/diskstats", "/sys/class/block"
 
@@ -51,8 +51,11 @@ split = log2_hist("usecs", key=u32)
 
 
 def wanted(rq):
-    """Whether the disk is asked for.  Without the request itself nothing is: complete() counts that as lost."""
-    return not queue_comes_first() and (not disk or request_disk(rq) == disk)
+    """Whether the disk is asked for."""
+    if queue_comes_first(rq):
+        lost("requests, because this kernel's block tracepoints (before 5.11) have other arguments")
+        return False
+    return not disk or request_disk(rq) == disk
 
 
 @first_of(tp_btf("block_io_start", optional=True), raw_tracepoint("block_io_start", optional=True))  # 6.5
@@ -85,8 +88,6 @@ def complete(rq, error, n):
     """A part of the request is done; the last one, when nothing remains."""
     if n < rq.__data_len:
         return
-    if queue_comes_first():
-        lost("requests, because this kernel's block tracepoints (before 5.11) have other arguments")
     start = starts.pop(rq)
     operation = rq.cmd_flags & OPERATION
     if start is None or operation >= PASSTHROUGH:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from osmia import Col, Hash, Ring, event_table, first_of, option, raw_tracepoint, tp_btf, tracepoint
 from osmia.lang.builtins import cast, cpu, current, ktime, read_user
+from osmia.lang.drift import loops_are_long
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.types import Comm, Event, Strs, User, s32, u32, u64
 from osmia.tools._show import clock, elapsed, pattern, refused, user_id
 
+FEW = 128  # arguments read where the verifier walks through each round
 MOST = 2048  # arguments looked at; the kernel's own limit is by bytes only
 
 time = option("-T", "--time", help="show the time of day (HH:MM:SS)")
@@ -89,7 +91,7 @@ def add_args(args, words, size, first, end):
     for i in range(MOST):
         if first + i >= end:
             return
-        if i >= max_args - 1:
+        if i >= max_args - 1 or (i >= FEW and not loops_are_long()):
             break
         address = read_user(words, u64, first + i) if size == 8 else read_user(words, u32, first + i)
         args.add(cast(address, "char", user=True))

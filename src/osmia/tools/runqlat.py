@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
+from osmia.lang.drift import task_state
 from osmia.lang.filters import pid
-from osmia.tools._drift import task_state
 
 timestamp = option("-T", "--timestamp", help="show the time of each summary")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel half: what moved inside the kernel, one small function per change, with the commit that made it.
+
+The only place where a kernel's age shows.  A function asks for a field or a
+type, never for a version, because distributions port changes back.  What
+either side of a change looks like is a flavour class (``NAME___WORD``), so
+that an object compiled on any kernel runs on any other.
+"""
+
+from __future__ import annotations
+
+from osmia.lang.builtins import cast, cgroup_under, container_of, current, enum_exists, exists
+from osmia.lang.types import Kernel, KStruct, s64, u32
+
+GendiskPtr = Kernel["struct gendisk"]
+
+
+def loops_are_long():
+    """Whether a loop may have any number of rounds: e6f2dd0f8067 ("bpf: Add bpf_loop helper", 5.17).
+
+    Before, the verifier walks through every round and has a limit of a
+    million instructions: ``if i >= 100 and not loops_are_long(): break``.
+    """
+    return enum_exists("bpf_func_id", "BPF_FUNC_loop")
+
+
+LEVELS = 32  # of cgroups, one below the other
+
+
+def in_cgroup(id: int) -> bool:
+    """Whether the current task is in the cgroup (v2) with this id, or in one below it.
+
+    95b861a7935b ("bpf: Allow bpf_get_current_ancestor_cgroup_id for tracing",
+    5.14) cannot be asked for; another helper came with the version after it
+    (dd6e10fbd9fb, "bpf: Add bpf_task_pt_regs() helper").  Before, the cgroups
+    are walked up; their ids are in kernfs nodes since 67c0496e87d1 (5.5).
+    """
+    if enum_exists("bpf_func_id", "BPF_FUNC_task_pt_regs") or not exists("struct task_struct"):
+        return cgroup_under(id)  # type: ignore[no-any-return]
+    group = current.task.cgroups.dfl_cgrp
+    for _ in range(LEVELS):
+        if group.kn.id == id:
+            return True
+        parent = group.self.parent
+        if not parent:
+            return False
+        group = container_of(parent, "struct cgroup", "self")
+    return False
+
+
+class task_struct___since_5_14(KStruct):
+    """2f064a59a11f ("sched: Change task_struct::state", 5.14) renamed the field and made it 32 bits wide."""
+
+    __state: u32
+
+
+class task_struct___before_5_14(KStruct):
+    """See above."""
+
+    state: s64
+
+
+def task_state(task):
+    """The task's state: 0 while it is runnable."""
+    if exists(cast(task, task_struct___since_5_14).__state):
+        return cast(task, task_struct___since_5_14).__state
+    return cast(task, task_struct___before_5_14).state
+
+
+def queue_comes_first(request):
+    """Whether the block tracepoints have the queue before the request, so that ``request`` is none.
+
+    a54895fa057c ("block: remove the request_queue to argument request based
+    tracepoints", 5.11) took it away, and 5.10's stable series has that, too
+    (since 5.10.137).  Nothing that could be asked of the types came with it;
+    but a request and its hardware queue belong to the same queue.  Kernels
+    since 0d02129e76ed ("block: merge struct block_device and struct
+    hd_struct", 5.11) are known to be new, and pay nothing for the question.
+    """
+    if exists("struct hd_struct"):
+        return request.mq_hctx.queue != request.q
+    return False
+
+
+class request_queue___since_5_15(KStruct):
+    """d152c682f03c ("block: add an explicit ->disk backpointer to the request_queue", 5.15)."""
+
+    disk: GendiskPtr
+
+
+class request___before_5_17(KStruct):
+    """f3fa33acca9f ("block: remove the ->rq_disk field in struct request", 5.17)."""
+
+    rq_disk: GendiskPtr
+
+
+def request_disk(request):
+    """The number of the disk that a block request goes to: the major one from bit 20 up, as the kernel's dev_t."""
+    if exists(cast(request, request___before_5_17).rq_disk):
+        return _number(cast(request, request___before_5_17).rq_disk)
+    return _number(cast(request.q, request_queue___since_5_15).disk)
+
+
+def _number(disk):
+    return disk.major << 20 | disk.first_minor

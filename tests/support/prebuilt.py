@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tests' C programs, compiled once per run or taken from where they were compiled before.
+
+In a guest of the kernel matrix a compiler takes minutes, so the host
+compiles and says in ``OSMIA_TEST_PREBUILT`` where.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+WORKLOADS = TESTS / "workloads"
+LIVE = TESTS / "fixtures" / "live"
+USER = TESTS / "fixtures" / "user"
+CLANGS = ("clang", *(f"clang-{version}" for version in range(14, 23)))
+_own = ""
+
+
+def _folder() -> Path:
+    global _own
+    if not _own:
+        _own = tempfile.mkdtemp(prefix="osmia-workload-")
+        atexit.register(shutil.rmtree, _own, True)
+    return Path(_own)
+
+
+def _made(name: str) -> Path | None:
+    for folder in (os.environ.get("OSMIA_TEST_PREBUILT"), _own):
+        if folder and (Path(folder) / name).exists():
+            return Path(folder) / name
+    return None
+
+
+def workload(name: str, into: Path | None = None) -> str:
+    """Path of the compiled ``tests/workloads/NAME.c``, linked statically."""
+    have = None if into else _made(name)
+    if have:
+        return str(have)
+    compiler = next((c for c in ("gcc", "cc", *CLANGS) if shutil.which(c)), None)
+    assert compiler, "a C compiler is needed for the workloads: apt-get install gcc libc6-dev"
+    out = (into or _folder()) / name
+    source = str(WORKLOADS / f"{name}.c")
+    subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", str(out), source], check=True)
+    return str(out)
+
+
+def bpf_object(name: str, into: Path | None = None) -> bytes:
+    """The object of ``tests/fixtures/live/NAME.c``."""
+    have = None if into else _made(f"{name}.o")
+    if have:
+        return have.read_bytes()
+    clang = next((path for path in map(shutil.which, CLANGS) if path), None)
+    assert clang, "these tests compile C for BPF: install clang (any of clang, clang-14 ... clang-22)"
+    out = (into or _folder()) / f"{name}.o"
+    command = [clang, "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-c", str(LIVE / f"{name}.c"), "-o", str(out)]
+    subprocess.run(command, check=True, timeout=60, cwd=LIVE)
+    return out.read_bytes()
+
+
+def user(name: str, into: Path | None = None) -> str:
+    """Path of the compiled ``tests/fixtures/user/NAME.c``; a library where the name begins with ``lib``."""
+    made = f"{name}.so" if name.startswith("lib") else f"{name}.program"
+    have = None if into else _made(made)
+    if have:
+        return str(have)
+    compiler = next((c for c in ("gcc", "cc") if shutil.which(c)), None)
+    assert compiler, "a C compiler is needed for the traced programs: apt-get install gcc libc6-dev"
+    out = (into or _folder()) / made
+    kind = ["-shared", "-fPIC"] if name.startswith("lib") else []
+    libraries = ["-pthread", "-ldl"]
+    command = [compiler, "-O2", "-g", "-Wall", *kind, "-o", str(out), str(USER / f"{name}.c"), *libraries]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, f"{done.stderr}\n(sys/sdt.h is in systemtap-sdt-dev)"
+    return str(out)
+
+
+def build_all(folder: str) -> None:
+    """Compile everything into ``folder``, for ``OSMIA_TEST_PREBUILT``."""
+    into = Path(folder)
+    for source in sorted(WORKLOADS.glob("*.c")):
+        workload(source.stem, into)
+    for source in sorted(LIVE.glob("*.c")):
+        bpf_object(source.stem, into)
+    for source in sorted(USER.glob("*.c")):
+        user(source.stem, into)
+
+
+if __name__ == "__main__":
+    build_all(sys.argv[1])

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that hangs never hangs the run, and what is missing is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from vmtest import boot, config, fetch
+from vmtest.problem import Problem
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    (tmp_path / "serial.log").write_text("Linux version\n")
+    return tmp_path
+
+
+def sleeper(share: Path, script: str = "sleep 60") -> subprocess.Popen[bytes]:
+    return subprocess.Popen(["sh", "-c", script], cwd=share, start_new_session=True)
+
+
+def watched(process: subprocess.Popen[bytes], share: Path) -> str:
+    try:
+        return boot._watch(process, share, lambda text: None)
+    finally:
+        boot._end(process)
+        assert process.poll() is not None
+
+
+def test_no_sign_of_life(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "BOOT_SECONDS", 1)
+    assert watched(sleeper(share), share) == "no sign of life after 1 s"
+
+
+def test_silence_after_the_first_tests(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "SILENT_SECONDS", 1)
+    (share / "results.jsonl").write_text('{"event": "booted"}\n')
+    assert watched(sleeper(share), share) == "silent for 1 s"
+
+
+def test_too_long_a_run(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "RUN_SECONDS", 1)
+    (share / "results.jsonl").write_text('{"event": "booted"}\n')
+    assert watched(sleeper(share, "while :; do echo x >> serial.log; sleep 0.1; done"), share) == "not done after 1 s"
+
+
+def test_an_orderly_end(share: Path) -> None:
+    assert watched(sleeper(share, "true"), share) == ""
+
+
+def test_a_line_that_was_cut_off_is_left_out(share: Path) -> None:
+    (share / "results.jsonl").write_text('{"event": "booted"}\n{"id": "a", "outc')
+    assert boot.read(share / "results.jsonl") == [{"event": "booted"}]
+    assert boot.read(share / "none") == []
+
+
+def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "vng", lambda: "/bin/true")
+    monkeypatch.setattr(fetch, "find", lambda name: None if name == "qemu-system-x86_64" else f"/bin/{name}")
+    with pytest.raises(Problem, match=r"qemu-system-x86_64 is missing \(Debian: package qemu-system-x86\); sudo sh vm"):
+        boot.check_tools()
+    monkeypatch.undo()
+    monkeypatch.setenv("OSMIA_VNG", "/no/such")
+    monkeypatch.setenv("PATH", "/no/such")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    monkeypatch.setattr(config, "REPO", Path("/no/such"))
+    with pytest.raises(Problem, match=r"vng .* is missing"):
+        boot.vng()
+
+
+def test_no_kernel_of_that_name() -> None:
+    command = [sys.executable, "-m", "vmtest", "--kernel", "2.6"]
+    env = {"OSMIA_VNG": "/bin/true", "PATH": "/usr/bin:/bin:/usr/sbin"}
+    done = subprocess.run(command, cwd=config.REPO, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "no kernel 2.6" in done.stderr or "is missing" in done.stderr

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One boot: qemu through vng, watched so that a guest that hangs never hangs the run.
+
+Only one guest runs at a time on a machine (a lock in the temporary
+directory): two emulated ones slow each other beyond their timeouts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from vmtest import config, fetch, image
+from vmtest.problem import Problem
+
+HERE = Path(__file__).resolve().parent
+LOCK = Path(tempfile.gettempdir()) / "osmia-vm.lock"
+
+
+def vng() -> str:
+    """The vng command: ``$OSMIA_VNG``, beside this Python, in the project's .venv, or in PATH."""
+    places = [os.environ.get("OSMIA_VNG", ""), str(Path(sys.executable).parent / "vng"),
+              str(config.REPO / ".venv/bin/vng"), shutil.which("vng") or ""]  # fmt: skip
+    for place in places:
+        if place and os.access(place, os.X_OK):
+            return place
+    raise Problem("vng (virtme-ng) is missing", fetch.SETUP)
+
+
+def check_tools() -> None:
+    """Raise Problem for the first thing that is missing."""
+    vng()
+    for tool, package in (("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static"), ("depmod", "kmod"),
+                          ("tar", "tar")):  # fmt: skip
+        if not fetch.find(tool):
+            raise Problem(f"{tool} is missing (Debian: package {package})", fetch.SETUP)
+
+
+@contextmanager
+def alone(say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other guest runs on this machine."""
+    with LOCK.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"  waiting for another guest to end ({LOCK})")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], *, kvm: bool,
+        say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
+    """Boot ``kernel``, run the tests of ``boot``, and give the result lines.
+
+    ``share`` is emptied first and holds everything afterwards: the serial
+    log, the results, the kernel's messages.  Problem: the guest did not come
+    up; a guest that dies later leaves its results without a "finished" line.
+    """
+    with alone(say):
+        command, env = _prepare(kernel, boot, share, pytest_args, kvm)
+        with (share / "serial.log").open("wb") as log:
+            process = subprocess.Popen(
+                ["nice", "-n", "19", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                start_new_session=True, cwd=config.REPO,
+            )  # fmt: skip
+            try:
+                why = _watch(process, share, say)
+            finally:
+                _end(process)
+    for big in ("python.tar", "tree.tar"):
+        (share / big).unlink(missing_ok=True)
+    records = read(share / "results.jsonl")
+    if not any(r.get("event") == "booted" for r in records):
+        tail = (share / "serial.log").read_text(errors="replace").strip().splitlines()[-5:]
+        raise Problem(f"{kernel.release} did not come up ({why or 'qemu ended'}): {' | '.join(tail)}",
+                      f"the whole log is {share / 'serial.log'}")  # fmt: skip
+    if why:
+        records.append({"event": "died", "why": why})
+    return records
+
+
+def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], kvm: bool
+             ) -> tuple[list[str], dict[str, str]]:  # fmt: skip
+    """Fill the shared directory; the command that boots the guest, and its environment."""
+    shutil.rmtree(share, ignore_errors=True)
+    share.mkdir(parents=True)
+    archive, python = image.python_archive(config.cache())
+    os.link(archive, share / "python.tar")
+    image.tree_archive(share / "tree.tar")
+    image.prebuild(share / "prebuilt", python)
+    job = {"set": {**config.LIGHTER, "OSMIA_TEST_PATIENCE": str(1 if kvm else config.PATIENCE)},
+           "select": boot.select, "pytest": pytest_args, "paths": list(boot.paths)}  # fmt: skip
+    (share / "job.json").write_text(json.dumps(job))
+    shutil.copy(HERE / "guest.sh", share / "guest.sh")
+    inside = " ".join(["sh", str(share / "guest.sh"), str(share), str(config.REPO), python, "job.json"])
+    command = [
+        vng(), "--run", str(kernel.vmlinuz), *([] if kvm else ["--disable-kvm"]), "--cpus", str(config.CPUS),
+        "--memory", config.MEMORY, f"--rwdir={share}", *([f"--append={boot.append}"] if boot.append else []),
+        "-v", "--", inside,
+    ]  # fmt: skip
+    return command, {**os.environ, "PATH": f"{Path(vng()).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+
+
+def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], None]) -> str:
+    """Wait for the guest's end; empty, or why it was given up."""
+    began = changed = time.monotonic()
+    size, told = -1, 0
+    while process.poll() is None:
+        time.sleep(0.5)
+        now = time.monotonic()
+        grown = sum(f.stat().st_size for f in (share / "serial.log", share / "results.jsonl") if f.exists())
+        if grown != size:
+            size, changed = grown, now
+        done = (share / "results.jsonl").read_bytes().count(b"\n") if (share / "results.jsonl").exists() else 0
+        if done >= told + 25:
+            told = done
+            say(f"  {done - 2} tests after {now - began:.0f} s")
+        if (share / "status").exists():
+            # Some guests do not power off; what is wanted is there.
+            if now - changed > 20:
+                return ""
+        elif not done and now - began > config.BOOT_SECONDS:
+            return f"no sign of life after {config.BOOT_SECONDS} s"
+        elif now - changed > config.SILENT_SECONDS:
+            return f"silent for {config.SILENT_SECONDS} s"
+        elif now - began > config.RUN_SECONDS:
+            return f"not done after {config.RUN_SECONDS} s"
+    return ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End qemu and everything that was started with it: the process group is its own."""
+    if process.poll() is None:
+        for sig, seconds in ((signal.SIGTERM, 5), (signal.SIGKILL, 10)):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, sig)
+                process.wait(seconds)
+                return
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Result lines; a last one that was cut off is left out."""
+    found = []
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found

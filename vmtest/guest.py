@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In the guest: make the surroundings a test machine has, and run pytest.
+
+Called by ``guest.sh`` as ``python -m vmtest.guest SHARE JOB``; the job is a
+JSON file in the shared directory, results are lines beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+#: What tests use and Debian has as modules.
+MODULES = ("loop", "dummy", "veth", "ext4", "null_blk")
+
+
+def main() -> int:
+    share, job = Path(sys.argv[1]), json.loads((Path(sys.argv[1]) / sys.argv[2]).read_text())
+    for name in MODULES:
+        arguments = ["nr_devices=0"] if name == "null_blk" else []
+        subprocess.run(["modprobe", "-q", name, *arguments], check=False)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=False)
+    os.chmod("/run/osmia-vm/tmp", 0o1777)
+    env = {
+        **os.environ, "TMPDIR": "/run/osmia-vm/tmp", "HOME": "/run/osmia-vm/tmp", "PYTHONPATH": f"{os.getcwd()}/src",
+        "OSMIA_VM": "1", "OSMIA_VM_RESULTS": str(share / "results.jsonl"), "PYTHONDONTWRITEBYTECODE": "1",
+        "OSMIA_TEST_PREBUILT": str(share / "prebuilt"), "LC_ALL": "C.UTF-8", **job["set"],
+    }  # fmt: skip
+    _copy_prebuilt(env)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "vmtest.plugin", "-p", "no:cacheprovider",
+               "--basetemp=/run/osmia-vm/tmp/pytest", "-m", job["select"], *job["pytest"], *job["paths"]]  # fmt: skip
+    env["PYTHONPATH"] += f":{os.getcwd()}"
+    _facts(share)
+    status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+    (share / "dmesg.txt").write_bytes(subprocess.run(["dmesg"], capture_output=True, check=False).stdout)
+    (share / "status").write_text(f"{status}\n")
+    return status
+
+
+def _copy_prebuilt(env: dict[str, str]) -> None:
+    """Programs run from memory and not from the host's disk."""
+    subprocess.run(["cp", "-r", env["OSMIA_TEST_PREBUILT"], "/run/osmia-vm/prebuilt"], check=True)
+    env["OSMIA_TEST_PREBUILT"] = "/run/osmia-vm/prebuilt"
+
+
+def _facts(share: Path) -> None:
+    facts = {"release": os.uname().release, "version": os.uname().version, "cpus": os.cpu_count()}
+    with (share / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": "booted", **facts}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

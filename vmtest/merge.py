@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as they are checked in: one file per kernel and boot, without what changes from run to run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vmtest import config
+
+
+def reduced(kernel: str, boot: str, version: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept: outcomes by test, why each was skipped or failed (one line), and what the matrix shows."""
+    tests = {}
+    for record in records:
+        if "id" not in record:
+            continue
+        entry: dict[str, Any] = {"outcome": record["outcome"]}
+        if record["outcome"] != "passed":
+            entry["why"] = record["why"].strip().splitlines()[-1][:200] if record["why"].strip() else ""
+        rows = paired(record.get("properties", []))
+        if rows:
+            entry["rows"] = rows
+        tests[record["id"]] = entry
+    release = next((r["release"] for r in records if r.get("event") == "booted"), version)
+    tests = dict(sorted(tests.items()))
+    return {"kernel": kernel, "boot": boot, "release": release, "package": version, "tests": tests}
+
+
+def paired(properties: list[list[str]]) -> list[list[str]]:
+    """``[row, how]`` for each row that a test put itself into: the word for how comes after the row."""
+    found: list[list[str]] = []
+    for name, value in properties:
+        if name == "row":
+            found.append([value, ""])
+        elif name == "how" and found:
+            found[-1][1] = value
+    return found
+
+
+def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]]) -> Path:
+    """Write ``vmtest/results/KERNEL-BOOT.json``."""
+    config.RESULTS.mkdir(parents=True, exist_ok=True)
+    path = config.RESULTS / f"{kernel}-{boot}.json"
+    path.write_text(json.dumps(reduced(kernel, boot, version, records), indent=1) + "\n")
+    return path
+
+
+def kept() -> list[dict[str, Any]]:
+    """All kept results."""
+    return [json.loads(path.read_text()) for path in sorted(config.RESULTS.glob("*.json"))]
