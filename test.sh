@@ -39,6 +39,14 @@ command -v clang >/dev/null || ls /usr/bin/clang-[0-9]* >/dev/null 2>&1 || need 
 need bpftool bpftool linux-tools-common
 need setpriv util-linux
 need losetup util-linux mount
+need ip iproute2
+need objcopy binutils
+has_sdt() { echo '#include <sys/sdt.h>' | gcc -E - >/dev/null 2>&1; }
+has_sdt || install systemtap-sdt-dev
+has_sdt || {
+    echo "test: sys/sdt.h is needed (Debian: package systemtap-sdt-dev)" >&2
+    exit 1
+}
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
 
 bin=$PWD/.venv/bin
@@ -54,4 +62,5 @@ export PYTHONPATH
 rm -f /tmp/osmia-imports.$$
 "$bin/python" scripts/gen_consts.py --check
 "$bin/python" scripts/gen_man.py --check
+"$bin/python" scripts/gen_reference.py --check
 exec "$bin/python" -m pytest -q -p no:cacheprovider "$@"

@@ -101,9 +101,11 @@ class VerifierError(UserError):
     """The kernel's verifier rejected a program.
 
     ``line`` is the Python source line (``file:line: text``) that the log
-    points at, or empty; ``log`` the whole verifier log.
+    points at, or empty; ``log`` the whole verifier log; ``prog`` the
+    program's ELF name.
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "", log: str = "") -> None:
         super().__init__(what, where=where, fix=fix)
         self.log = log
+        self.prog = ""

@@ -6,9 +6,7 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import shutil
-import subprocess
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,7 +14,9 @@ import pytest
 from osmia.obj.elf import parse_object
 from osmia.obj.spec import ObjectSpec
 
-LIVE = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "live"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+
+import prebuilt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,14 +41,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @functools.cache
 def _build(name: str) -> bytes:
-    names = ("clang", *(f"clang-{version}" for version in range(14, 23)))
-    clang = next((path for path in map(shutil.which, names) if path), None)
-    assert clang, "these tests compile C for BPF: install clang (any of clang, clang-14 ... clang-22)"
-    with tempfile.TemporaryDirectory() as folder:
-        target = pathlib.Path(folder) / "out.o"
-        command = [clang, "-target", "bpf", "-mcpu=v3", "-O2", "-g", "-c", str(LIVE / f"{name}.c"), "-o", str(target)]
-        subprocess.run(command, check=True, timeout=60, cwd=LIVE)
-        return target.read_bytes()
+    return prebuilt.bpf_object(name)
 
 
 @pytest.fixture

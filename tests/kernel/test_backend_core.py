@@ -35,6 +35,7 @@ from backend_tir import (
     store,
     var,
 )
+from needs import older_than
 
 from osmia.compiler import tir
 from osmia.kernel import bpf
@@ -275,4 +276,4 @@ def test_context_fields_by_relocation_in_two_branches() -> None:
     prog.module.data = [tir.Data("total", ".bss", tir.U64), tir.Data("which", ".rodata", tir.BOOL)]
     prog.module.funcs = [func]
     with live(prog.module) as loaded:
-        assert loaded.progs["switch"].info().verified_insns > 5
+        assert loaded.progs["switch"].info().verified_insns > 5 or older_than("5.16")  # which do not tell

@@ -38,6 +38,7 @@ from backend_tir import (
     while_,
     words,
 )  # fmt: skip
+from needs import needs
 
 from osmia.compiler import tir
 from osmia.compiler.emit import assembly
@@ -259,6 +260,7 @@ def test_a_big_loop_reads_the_context_and_maps_through_its_frame() -> None:
 
 def test_the_callback_serves_kernels_without_bpf_loop_too() -> None:
     """The plain branch, taken when the enumerator does not exist: forced here by asking for one that never will."""
+    needs("syscall_prog")
     prog = Prog()
     i, total = var("i"), var("total")
     prog.body(for_(i, c(0), c(900), [inc(total, g(i))], 900), prog.out(0, g(total)), ret(c(0)))

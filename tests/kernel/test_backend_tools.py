@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
+from needs import needs
 from test_backend_lower import rich
 
 from osmia.compiler.emit import compile_ir
@@ -28,6 +29,7 @@ def bpftool(*args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_libbpf_loads_it_and_shows_the_python_lines(tmp_path: Path) -> None:
+    needs("syscall_prog")
     bpffs = Path("/sys/fs/bpf")
     if not os.path.ismount(bpffs):
         subprocess.run(["mount", "-t", "bpf", "bpf", str(bpffs)], check=True)

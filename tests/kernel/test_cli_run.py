@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patient
 
 pytestmark = pytest.mark.kernel
 
@@ -96,7 +97,7 @@ def command(*words: str) -> list[str]:
 
 
 def osmia(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), env=environment(**env), capture_output=True, text=True, timeout=60,
+    return subprocess.run(command(*words), env=environment(**env), capture_output=True, text=True, timeout=patient(60),
                           check=False)  # fmt: skip
 
 
@@ -121,7 +122,7 @@ class Running:
         return self.wait()
 
     def wait(self) -> tuple[str, str, int]:
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=patient(30))
         return out or "", err, self.process.returncode
 
 

@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 from kernel_code import Running, running, signed, wait_for
+from needs import needs
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
 
@@ -177,6 +178,7 @@ def test_a_bit_field_follows_the_bit() -> None:
 
 
 def test_facts_of_this_kernels_types() -> None:
+    needs("bpf_loop")  # one of the facts
     text = prog(
         "task = current.task",
         "ctx[10] = exists('struct task_struct')",

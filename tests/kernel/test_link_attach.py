@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from needs import needs, older_than
+from patience import patient
 
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel import bpf, cpus, features
@@ -26,7 +28,8 @@ Specs = Callable[[str], ObjectSpec]
 def live(live_spec: Specs) -> Iterator[LiveObject]:
     spec = live_spec("live")
     spec.maps[".rodata"].set("want_tgid", struct.pack("<I", os.getpid()))
-    with load(spec) as loaded:
+    # `run` calls bpf_loop, which an older kernel does not have.
+    with load(spec, optional=["run"]) as loaded:
         yield loaded
     features.turn_off()
 
@@ -41,6 +44,8 @@ def count(live: LiveObject, key: int) -> int:
 ])  # fmt: skip
 def test_counts_between_attach_and_close(live: LiveObject, program: str, key: int, how: str) -> None:
     os.getpgid(0)
+    if how == "perf link" and older_than("5.15"):
+        how = "perf ioctl"
     with attach(live.progs[program]) as link:
         assert link.how == how
         for _ in range(23):
@@ -76,6 +81,8 @@ def test_tracepoint_sees_every_cpu(live: LiveObject) -> None:
 def test_samples_come_at_the_frequency(live: LiveObject, way: str) -> None:
     if way == "perf ioctl":
         features.turn_off("bpf_link")
+    else:
+        needs("bpf_link")
     start = time.monotonic()
     with attach(live.progs["on_sample"], frequency=100) as link:
         assert link.how == way
@@ -143,9 +150,9 @@ def test_reading_beyond_a_record(live_spec: Specs) -> None:
 
 
 def test_hooks_that_cannot_be_attached(live: LiveObject) -> None:
-    live.progs["run"].spec.hook = "xdp"
-    with pytest.raises(NotSupported, match="programs for xdp cannot be attached"):
-        attach(live.progs["run"])
+    live.progs["on_raw"].spec.hook = "netfilter"
+    with pytest.raises(NotSupported, match="programs for netfilter cannot be attached"):
+        attach(live.progs["on_raw"])
 
 
 def _program_ids() -> set[int]:
@@ -185,7 +192,7 @@ def _run_leaver(way: str) -> tuple[float, int, int]:
     )
     assert process.stdout
     text = process.stdout.read()  # ends when nobody holds the pipe any more
-    status = process.wait(timeout=30)
+    status = process.wait(timeout=patient(30))
     end = time.monotonic()
     process.stdout.close()
     id, start = text.split()
@@ -208,7 +215,7 @@ def test_leaving_is_fast_and_complete() -> None:
         assert status == (-9 if way == "kill" else 0)
         times[way] = seconds
         assert _gone(id, 5), f"still attached after leaving the {way} way"
-    assert times["fast"] < 0.05 and times["fast"] < times["slow"] / 2, times
+    assert times["fast"] < patient(0.05) and times["fast"] < times["slow"] / 2, times
 
 
 def test_nothing_slow_needs_no_child(live: LiveObject) -> None:

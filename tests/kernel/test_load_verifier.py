@@ -47,7 +47,10 @@ def test_rejections(name: str, live_spec: Callable[[str], ObjectSpec]) -> None:
     with pytest.raises(VerifierError) as caught:
         load(live_spec("bad"), only=[name])
     error = caught.value
-    assert EXPECTED[name] in error.what and f"program {name}" in error.what
+    expected = EXPECTED[name]
+    if name == "wrong_helper" and "unknown func" in error.what:  # before 6.14 the kernel made no difference
+        expected = "helper bpf_redirect (number 23) is not known here"
+    assert expected in error.what and f"program {name}" in error.what
     marked = [i for i, line in enumerate(SOURCE.read_text().splitlines(), 1) if f"here: {name} " in line]
     if marked:
         assert f"bad.c:{marked[0]}: " in error.where and f"here: {name}" in error.where

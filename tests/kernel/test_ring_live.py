@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from needs import needs
 
 from osmia.events.ring import Ring, records, same_stride, wait
 from osmia.link import attach
@@ -22,6 +23,7 @@ Specs = Callable[[str], ObjectSpec]
 
 
 def make(live_spec: Specs, *, mixed: bool = False, size: int = 1 << 20) -> tuple[LiveObject, Ring]:
+    needs("atomic_fetch")  # the records are numbered, on all CPUs at once
     spec = live_spec("storm")
     spec.maps[".rodata"].set("mixed", struct.pack("<I", mixed))
     live = load(spec, max_entries={"ring": size})

@@ -23,12 +23,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Union
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+import prebuilt
+from patience import patient
+
 REPO = Path(__file__).resolve().parents[2]
-WORKLOADS = REPO / "tests" / "workloads"
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 TOOLS = ["biolatency", "execsnoop", "opensnoop", "runqlat"]
-READY_SECONDS = 30.0
-END_SECONDS = 20.0
+READY_SECONDS = patient(30.0)
+END_SECONDS = patient(20.0)
 
 
 def environment() -> dict[str, str]:
@@ -43,7 +47,7 @@ def osmia_command(*args: str) -> list[str]:
 def osmia(*args: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
     """Run osmia to its end."""
     return subprocess.run(
-        osmia_command(*args), env=environment(), capture_output=True, text=True, timeout=timeout, check=False
+        osmia_command(*args), env=environment(), capture_output=True, text=True, timeout=patient(timeout), check=False
     )
 
 
@@ -139,21 +143,9 @@ class Tool:
             self.stop()
 
 
-_built: dict[str, str] = {}
-
-
 def workload(name: str) -> str:
     """Path of the compiled ``tests/workloads/NAME.c``, linked statically (compiled once per test run)."""
-    if name not in _built:
-        compiler = next((c for c in ("gcc", "cc", "clang", "clang-14") if shutil.which(c)), None)
-        assert compiler, "a C compiler is needed for the workloads: apt-get install gcc libc6-dev"
-        out = Path(tempfile.mkdtemp(prefix="osmia-workload-")) / name
-        subprocess.run(
-            [compiler, "-O2", "-Wall", "-Werror", "-static", "-pthread", "-o", str(out), str(WORKLOADS / f"{name}.c")],
-            check=True,
-        )
-        _built[name] = str(out)
-    return _built[name]
+    return prebuilt.workload(name)
 
 
 AnyPath = Union[str, bytes, "os.PathLike[str]"]
@@ -212,7 +204,7 @@ class Files:
 
 def eventually(check: Any, seconds: float = 3.0) -> Any:
     """Call ``check`` until it gives something true, for ``seconds`` at most; what it gave last."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while True:
         found = check()
         if found or time.monotonic() > end:

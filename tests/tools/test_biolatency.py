@@ -107,7 +107,8 @@ def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
     time.sleep(0.2)
     delta = done(loop) - before
     tool.stop()
-    flushes = 0 if options else 1  # the empty flush itself is no request to the driver; the kernel counts it as a write
+    # The empty flush itself is no request to the driver; the kernel counts it as a write.
+    flushes = 0 if options and SEES_THE_BEGINNING else 1
     assert of_disk(tool.stdout, loop) == delta - flushes
     assert delta < 64 * 16 * 2
 
@@ -193,9 +194,15 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
         measured = int(found[1]) / 1000  # each latency is cut to whole microseconds
         assert measured < wall
         seen.append((measured, spent, wall))
-        if measured - 5 <= spent * 1.3 and spent <= (measured + 3) * 1.3 + 5:
+        # Without, the time from a request's making to its queue is in the disk's figure only.
+        enough = spent <= (measured + 3) * 1.3 + 5 or not SEES_THE_BEGINNING
+        if measured - 5 <= spent * 1.3 and enough:
             return
     raise AssertionError(f"never the same (measured, the kernel's, wall): {seen}")
+
+
+#: block_io_start came with 6.5 (5a80bd075f3b).
+SEES_THE_BEGINNING = Path("/sys/kernel/tracing/events/block/block_io_start").exists()
 
 
 def read_milliseconds(disk: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import EXAMPLES, REPO, Tool, loop_device, workload
+from patience import patient
 from test_biolatency import direct
 
 pytestmark = pytest.mark.kernel
@@ -53,7 +54,7 @@ def test_syscount() -> None:
         [workload("storm"), "0.2", "10000", "/x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with example("syscount") as tool:
-        made = int(storm.communicate("\n", timeout=10)[0])
+        made = int(storm.communicate("\n", timeout=patient(10))[0])
     found = re.search(r"storm\D+(\d+)", tool.stdout)
     # Its opens, and the few calls around them: one read, one write, exit.
     assert found and made < int(found[1]) <= made + 12
@@ -119,7 +120,7 @@ def test_switches() -> None:
             ["taskset", "-c", "0", workload("sleeper"), "1500", "100", "0"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
-        sleeper.communicate(b"\n", timeout=20)
+        sleeper.communicate(b"\n", timeout=patient(20))
     found = re.findall(r"^CPU (\d+): (\d+) switches, now to \S", tool.stdout, re.M)
     assert found and all(int(n) % 1000 == 0 and 0 <= int(c) < (os.cpu_count() or 1) for c, n in found)
     first = [int(n) for c, n in found if c == "0"]

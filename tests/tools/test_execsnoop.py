@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 from harness import Tool, osmia
+from needs import needs
+
+from osmia.kernel import features
 
 pytestmark = pytest.mark.kernel
 
@@ -64,6 +67,8 @@ def test_rows_are_laid_out_as_in_bcc() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 19, 20, 21, 500, 1900])
 def test_json_has_the_arguments_as_a_list(count: int) -> None:
+    if count > 127:
+        needs("bpf_loop")  # before, the verifier does not walk through more
     args = [f"a{n}" for n in range(count)]
     with Tool("execsnoop", "--json", "--ppid", str(os.getpid())) as tool:
         pid = spawn(TRUE, *args)
@@ -79,7 +84,8 @@ def test_more_arguments_than_the_bound_are_marked() -> None:
         spawn(TRUE, *args)
     (row,) = tool.rows()
     shown = row.split()[5:]
-    assert shown[-1] == "..." and shown[:-1] == args[: len(shown) - 1] and len(shown) > 1000
+    assert shown[-1] == "..." and shown[:-1] == args[: len(shown) - 1]
+    assert len(shown) > (1000 if features.has("bpf_loop") else 100)
 
 
 def test_a_long_argument_is_cut_and_marked() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import Files, Tool, osmia, workload
+from patience import PATIENCE, patient
 
 pytestmark = pytest.mark.kernel
 
@@ -298,11 +299,11 @@ def test_storm_is_accounted_for_exactly(seconds: float, rate: int, tmp_path: Pat
     output = tmp_path / "rows"
     with output.open("w+b") as file:
         tool = Tool("opensnoop", "-p", str(process.pid), stdout=file).start()
-        made = int(process.communicate("\n", timeout=seconds + 30)[0])
+        made = int(process.communicate("\n", timeout=seconds + patient(30))[0])
         tool.stop()
     rows = output.read_bytes().count(b" /x\n")
     lost = lost_of(tool.stderr)
-    assert made > 100_000 * seconds, "the storm was too slow to mean anything"
+    assert made > 100_000 * seconds or PATIENCE > 1, "the storm was too slow to mean anything"
     assert rows + lost == made, f"{made} opens, {rows} rows, {lost} reported lost:\n{tool.stderr}"
 
 
@@ -323,7 +324,7 @@ def test_threads_do_not_mix(names: list[str]) -> None:
         [sys.executable, "-c", code, *names[:8]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with Tool("opensnoop", "--json", "-p", str(process.pid)) as tool:
-        out, _ = process.communicate("\n", timeout=30)
+        out, _ = process.communicate("\n", timeout=patient(30))
     expected = dict(reversed(line.split()) for line in out.splitlines())
     seen: dict[str, list[int]] = {}
     for line in tool.stdout.splitlines():

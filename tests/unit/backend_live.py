@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from backend_tir import Prog, words
+from needs import needs
 
 from osmia.compiler import tir
 from osmia.compiler.emit import compile_ir
 from osmia.compiler.loops import LIMIT
 from osmia.compiler.lower import lower
 from osmia.load.object import LiveObject, load
+from osmia.obj import consts
 from osmia.obj.elf import parse_object
 
 SOURCE = "def prog(ctx):\n    first\n    second\n    third\n"
@@ -23,6 +25,8 @@ SOURCE = "def prog(ctx):\n    first\n    second\n    third\n"
 def live(module: tir.Module, loop_limit: int = LIMIT) -> Iterator[LiveObject]:
     sources = {f.file: SOURCE for f in module.funcs}
     spec = parse_object(compile_ir(lower(module, sources, loop_limit=loop_limit)), module.name)
+    if any(prog.type == consts.BPF_PROG_TYPE_SYSCALL for prog in spec.progs.values()):
+        needs("syscall_prog")
     loaded = load(spec)
     try:
         yield loaded

@@ -219,10 +219,11 @@ def _unit_of(what: str) -> Unit:
 
 
 def _dump(unit: Unit, stage: str) -> str:
-    from osmia.cli.objects import tracepoint_source
+    from osmia.cli.objects import module_source, tracepoint_source
     from osmia.compiler.stages import dump
     from osmia.kernel import btf_source
 
-    text: str = dump(unit, stage, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source([]))
+    text: str = dump(unit, stage, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source([]),
+                     module_types=module_source([]))  # fmt: skip
     return text if text.endswith("\n") else text + "\n"
 

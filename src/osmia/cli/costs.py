@@ -24,6 +24,10 @@ def report(session: Session) -> str:
         total += info.run_time_ns
         missed = f", {info.recursion_misses:,} skipped (recursion)" if info.recursion_misses else ""
         lines.append(f"  {name}: {info.run_cnt:,} runs, {average:.0f} ns each{missed}")
+    for link in session.links:
+        hits = link.missed() if hasattr(link, "missed") else None
+        if hits:
+            lines.append(f"  {link.name}: {hits:,} hits missed")
     lines.append(f"  all programs: {total / 1e6:.3f} ms of CPU, {100 * total / 1e9 / seconds:.3f} % of one CPU")
     times = os.times()
     lines.append(f"  this process: {times.user + times.system:.3f} s of CPU, peak memory {_peak()} KB")

@@ -206,9 +206,14 @@ def _show(session: Any) -> None:
             from osmia.views.machine import json_line
 
             session.out.write(json_line(loss.as_json(lost)) + "\n")
-        sizes = {name: one.max_entries for name, one in session.live.maps.items()}
+        sizes = {name: one.max_entries for name, one in session.live.maps.items()} | session.live.perf_rings
         for slot, count in lost:
             sys.stderr.write(f"osmia: {loss.sentence(slot, count, sizes)}\n")
+    if session.user is not None:
+        from osmia.cli.user import notices
+
+        for text in notices(session.links):
+            sys.stderr.write(f"osmia: {text}\n")
     if session.common.stats:
         sys.stderr.write(session.costs())
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from osmia.lang.unit import Unit
+    from osmia.obj.btf import Btf
     from osmia.obj.spec import ObjectSpec
 
 _LENGTH = struct.Struct("<I")
@@ -79,6 +80,8 @@ def _still_right(records: list[tuple[str, ...]], key: list[tuple[str, ...]]) -> 
                 return f"{record[1]}.{record[2]}"
         if kind == "absent" and tracefs.exists(record[1], record[2]):
             return f"tracepoint {record[1]}:{record[2]}"
+        if kind == "modules" and record[1] != ",".join(btf_source.modules()):
+            return "loaded modules"
     return ""
 
 
@@ -149,20 +152,34 @@ def tracepoint_source(absent: list[tuple[str, ...]]) -> Callable[[str, str], str
     return tracepoint_format
 
 
+def module_source(asked: list[tuple[str, ...]]) -> Callable[[str, str], Btf | None]:
+    """What gives the compiler the types of modules; ``asked`` then says which were loaded."""
+
+    def module_types(module: str, function: str) -> Btf | None:
+        from osmia.kernel import functions
+
+        asked.append(("modules", ",".join(btf_source.modules())))
+        return functions.module_types(module, function)
+
+    return module_types
+
+
 def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     """Compile; the object, and the records of what it depends on."""
     from osmia.compiler.stages import compile_unit
 
     absent: list[tuple[str, ...]] = []
+    modules: list[tuple[str, ...]] = []
     try:
-        made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent))
+        made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent),
+                            module_types=module_source(modules))  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.
         for _, category, name in absent:
             if f"{category}:{name}" in err.what:
                 err.fix = tracefs.suggest(category, name) or err.fix
         raise
-    records = absent
+    records = absent + modules[:1]
     records += [("file", file, stamp(file)) for file in made.files]
     records += [("const", *const) for const in made.consts]
     return made.object, records

@@ -11,27 +11,30 @@ import os
 import sys
 import time
 
+from osmia.cli import plans
 from osmia.cli.objects import spec_of
 from osmia.cli.signals import Stop
-from osmia.errors import NotFound, NotSupported, UserError
+from osmia.errors import NotFound, NotPermitted, NotSupported, UserError, VerifierError
 from osmia.events.loss import MAP as LOSS_MAP
 from osmia.events.loss import Losses
 from osmia.lang.codec import encode
-from osmia.lang.maps import RINGBUF
+from osmia.lang.maps import RINGBUF, MapBase
 from osmia.lang.options import Option
 from osmia.lang.probes import Prog
 from osmia.link import attach
+from osmia.load.bind import bind
 from osmia.load.object import load
 from osmia.obj import meta
 from osmia.views.output import Writer, open_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from osmia.cli.command import Command
     from osmia.cli.common import Common
+    from osmia.cli.user import UserProbes
+    from osmia.events.loss import Slot
     from osmia.events.ring import Ring
     from osmia.lang.probes import Hook
     from osmia.lang.unit import Unit
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from osmia.load.object import LiveObject
     from osmia.load.program import LiveProg
     from osmia.obj.spec import ObjectSpec
+
+
+_USER = ("uprobe", "uretprobe", "usdt")
 
 
 class Session:
@@ -60,8 +66,10 @@ class Session:
         self.rings: dict[str, Ring] = {}
         self.losses = Losses([], None)
         self.command: Command | None = None
+        self.user: UserProbes | None = None
         self._bound: list[Any] = []
         self._stats_fd = -1
+        self._chosen: dict[Prog, Hook] = {}
         self.started = 0.0
 
     # -- start -----------------------------------------------------------
@@ -85,12 +93,15 @@ class Session:
         spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)
         self._set_options(spec)
-        self._load(spec)
-        self._bind()
-        self._open_rings()
         if common.stats:
             self._count_costs()
-        self._attach()
+        while True:
+            self._load(spec)
+            self._bind()
+            self._open_rings()
+            if self._attach(spec):
+                break
+            self._unload()
         self._ready()
 
     def note(self, text: str) -> None:
@@ -136,16 +147,27 @@ class Session:
         return self.unit.progs
 
     def _load(self, spec: ObjectSpec) -> None:
-        chosen, optional = self._choose(spec)
+        if self.user is None and any(hook.kind in _USER for prog in self._progs() for hook in prog.hooks):
+            from osmia.cli.user import UserProbes
+
+            self.user = UserProbes(self)
+        if not self._chosen:
+            self._chosen = plans.choose(self._progs(), spec, self.records, self.note)
+        chosen = self._chosen
         sizes: dict[str, int] = {}
         if self.common.ring_size:
             sizes = {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
         while True:
             try:
+                if self.user is not None:
+                    self.user.prepare(spec, chosen)
+                    sizes |= self.user.sizes
                 only = {prog.elf_name(hook) for prog, hook in chosen.items()}
-                self.live = load(spec, only=only, optional=optional & only, max_entries=sizes or None)
+                optional = plans.may_fail(chosen, spec)
+                self.live = load(spec, only=only, optional=optional, max_entries=sizes or None,
+                                 copies=self.user.copies if self.user is not None else None)  # fmt: skip
                 break
-            except (NotSupported, NotFound) as err:
+            except (NotSupported, NotFound, NotPermitted, VerifierError) as err:
                 if not self._fall_back(spec, chosen, err):
                     raise
         for text in self.live.notes:
@@ -156,54 +178,26 @@ class Session:
             for name, info in self.live.stats().items():
                 walked = f", {info.verified_insns:,} looked at by the verifier" if info.verified_insns else ""
                 self.note(f"{name}: loaded, {info.xlated_size // 8:,} instructions{walked}")
-        self._chosen = chosen
-
-    def _choose(self, spec: ObjectSpec) -> tuple[dict[Prog, Hook], set[str]]:
-        """The first hook of each plan that is in the object and that this kernel seems to have."""
-        chosen: dict[Prog, Hook] = {}
-        optional: set[str] = set()
-        for prog in self._progs():
-            hooks = [hook for hook in prog.hooks if prog.elf_name(hook) in spec.progs]
-            if len(prog.hooks) > 1:
-                hooks = [hook for hook in hooks if offered(hook)] or hooks[-1:]
-            if not hooks:
-                if not prog.optional:
-                    raise NotSupported(f"this kernel offers none of {_list(prog.hooks)}", where=prog.name)
-                self.note(f"{prog.name}: left out: this kernel offers none of {_list(prog.hooks)}")
-                continue
-            chosen[prog] = hooks[0]
-            if prog.optional:
-                optional.add(prog.elf_name(hooks[0]))
-        return chosen, optional
 
     def _fall_back(self, spec: ObjectSpec, chosen: dict[Prog, Hook], err: UserError) -> bool:
         """After a failed load: the next hook of the plan that ``err`` names; False if there is none."""
         for prog, hook in chosen.items():
-            if prog.elf_name(hook) != err.where or hook is prog.hooks[-1]:
-                continue
-            following = prog.hooks[prog.hooks.index(hook) + 1]
-            if prog.elf_name(following) in spec.progs:
-                self.note(f"{prog.name}: {hook!r} does not do: {err}")
-                chosen[prog] = following
-                return True
+            if prog.elf_name(hook) in (err.where, getattr(err, "prog", "")):
+                return plans.fall_back(chosen, prog, spec, err, self.note)
         return False
 
     def _bind(self) -> None:
         assert self.live is not None
-        for record in self.records:
-            if record[0] == "map" and record[1] in self.live.maps:
-                bound = self._find(record[2], record[3])
-                bound.live = self.live.maps[record[1]]
-                self._bound.append(bound)
-        self.losses = Losses(self.records, self.live.maps.get(LOSS_MAP))
+        self._bound = bind(self.live, self.records, self._find)
+        self.losses = Losses(self.records, self.live.maps.get(LOSS_MAP), self._missed)
 
     def _open_rings(self) -> None:
         assert self.live is not None
-        from osmia.events.ring import Ring
+        from osmia.events.transport import open_readers
 
-        for name, one in self.live.maps.items():
-            if one.type == RINGBUF:
-                self.rings[name] = Ring(one.fd, one.max_entries)
+        self.rings = open_readers(self.live, self.records, self._bound)
+        if any(hasattr(reader, "finish") for reader in self.rings.values()):
+            self.stop.watch_dumps()
 
     def _count_costs(self) -> None:
         from osmia.kernel import bpf, caps
@@ -215,19 +209,29 @@ class Session:
         except OSError as err:
             self.note(f"--stats: run times are not counted: {err.strerror}")
 
-    def _attach(self) -> None:
+    def _attach(self, spec: ObjectSpec) -> bool:
+        """Attach everything; False if a hook could not be had, and its plan's next one is to be loaded instead."""
         assert self.live is not None
         for prog, hook in self._chosen.items():
             name = prog.elf_name(hook)
             one = self.live.progs.get(name)
-            if one is None or hook.kind == "syscall":
+            if one is None or hook.kind == "syscall" or prog.tail:
                 continue
-            self.links += self._attach_all(prog, hook, one)
+            try:
+                self.links += self._attach_all(prog, hook, one)
+            except (NotFound, NotSupported, NotPermitted) as err:
+                if plans.fall_back(self._chosen, prog, spec, err, self.note):
+                    return False
+                raise
         if self._chosen and not self.links and any(hook.kind != "syscall" for hook in self._chosen.values()):
             raise NotSupported("none of the optional probes exists on this kernel, so there is nothing to trace")
+        return True
 
     def _attach_all(self, prog: Prog, hook: Hook, one: LiveProg) -> list[Link]:
         """Attach one program everywhere its hook says; missing places are an error only if all are missing."""
+        if self.user is not None and hook.kind in _USER:
+            assert self.live is not None
+            return self.user.attach(prog, hook, self.live)
         links: list[Link] = []
         absent: NotFound | NotSupported | None = None
         for target in hook.targets:
@@ -242,6 +246,26 @@ class Session:
         if absent is not None and not links and not prog.optional:
             raise absent
         return links
+
+    def _unload(self) -> None:
+        """Back to before the load."""
+        for link in self.links:
+            link.close()
+        self.links = []
+        for bound in self._bound:
+            bound.live = None
+        self._bound = []
+        for ring in self.rings.values():
+            ring.close()
+        self.rings = {}
+        if self.live is not None:
+            self.live.close()
+            self.live = None
+
+    def _missed(self) -> list[tuple[Slot, int]]:
+        from osmia.events import missed
+
+        return missed.read(self.links, self.live.progs if self.live is not None else {})
 
     def _ready(self) -> None:
         self.started = time.monotonic()
@@ -284,29 +308,16 @@ class Session:
         return self.links
 
 
-def _list(hooks: Iterable[Hook]) -> str:
-    return ", ".join([repr(hook) for hook in hooks])
-
-
 def _parameters(hook: Hook) -> dict[str, Any]:
     out = {}
     for name, value in hook.params.items():
-        out[name] = value.value if isinstance(value, Option) else value
+        if isinstance(value, MapBase):  # what an iterator walks
+            if value.live is None:
+                raise NotFound(f"{value.name or 'the map'} is used by no program, so there is nothing to walk")
+            out["map_fd"] = value.live.fd  # type: ignore[attr-defined]
+        else:
+            out[name] = value.value if isinstance(value, Option) else value
     return out
-
-
-def offered(hook: Hook) -> bool:
-    """Whether this kernel seems to have the hook: asked only where a plan has alternatives."""
-    from osmia.kernel import btf_source, tracefs
-    from osmia.obj import consts
-
-    if hook.kind == "tracepoint":
-        return any(tracefs.exists(*target.split(":")) for target in hook.targets)
-    prefix = {"tp_btf": ("btf_trace_", consts.BTF_KIND_TYPEDEF), "iter": ("bpf_iter_", consts.BTF_KIND_FUNC)}
-    if hook.kind in prefix:
-        head, kind = prefix[hook.kind]
-        return btf_source.has_kernel_btf() and bool(btf_source.type_id(head + hook.target, kind))
-    return True
 
 
 def _check_rights() -> None:

@@ -31,6 +31,7 @@ class Stop:
         self.deadline = 0.0
         self.child = 0
         self.pipe_closed = False
+        self.dump_asked = False
         self._before: list[tuple[int, Any]] = []
         self._read = self._write = -1
         self._old_wakeup = -1
@@ -57,6 +58,16 @@ class Stop:
         except ValueError:  # not in the main thread: somebody else looks after signals
             pass
 
+    def watch_dumps(self) -> None:
+        """From now on SIGUSR1 asks for a dump (``dump_asked``) instead of ending the process."""
+        if any(number == _signal.SIGUSR1 for number, _ in self._before):
+            return
+        try:
+            before = _signal.signal(_signal.SIGUSR1, self._handle)
+        except ValueError:  # not in the main thread
+            return
+        self._before.append((_signal.SIGUSR1, before))
+
     def uninstall(self) -> None:
         """Everything as it was."""
         for number, before in self._before:
@@ -72,6 +83,9 @@ class Stop:
     def _handle(self, number: int, frame: Any) -> None:
         if number == _signal.SIGCHLD:
             return  # the byte in the pipe is enough: see over()
+        if number == _signal.SIGUSR1:
+            self.dump_asked = True
+            return
         if self.asked and number == _signal.SIGINT and self.by_signal:
             os._exit(130)
         self.asked = True

@@ -12,6 +12,7 @@ import time
 
 from osmia.events.prints import RING as PRINT_RING
 from osmia.events.ring import wait
+from osmia.events.transport import TRACE_PIPE
 from osmia.lang.templates import CountTable, EventTable, Histogram
 from osmia.views.output import ClosedPipe
 
@@ -109,7 +110,11 @@ class Loop:
         ]
         if PRINT_RING in session.rings:
             self._readers.append((session.rings[PRINT_RING], self._printer()))
-        self._rings = [ring for ring, _ in self._readers]
+        if TRACE_PIPE in session.rings:
+            self._readers.append((session.rings[TRACE_PIPE], self._trace_pipe(session.rings[TRACE_PIPE])))
+        # A flight recorder is not waited for: it shows what it holds at the end, and on SIGUSR1.
+        self._recorders = [ring for ring, _ in self._readers if hasattr(ring, "finish")]
+        self._rings = [ring for ring, _ in self._readers if ring not in self._recorders]
         self._iterators = [link for link in session.links if hasattr(link, "read")]
 
     def _printer(self) -> Callable[[bytes], str]:
@@ -122,6 +127,35 @@ class Loop:
             return lambda span: "".join([json_line({"print": line}) + "\n" for line in lines(span)])
         return lambda span: "".join([line + "\n" for line in lines(span)])
 
+    def _trace_pipe(self, pipe: Any) -> Callable[[bytes], str]:
+        """Lines of ``trace_printk``: as the kernel writes them, or as fields."""
+        from osmia.kernel.trace_pipe import parse
+        from osmia.views.escape import escape
+
+        json = mode_of(self._session) == "json"
+
+        def text(span: bytes) -> str:
+            out = []
+            for line in pipe.lines(span):
+                found = parse(line)
+                if found is None or found.function != "bpf_trace_printk":
+                    continue  # the pipe is everybody's
+                if json:
+                    from osmia.views.machine import json_line
+
+                    out.append(json_line(found.as_dict()) + "\n")
+                else:
+                    out.append(escape(line) + "\n")
+            return "".join(out)
+
+        return text
+
+    def _dump(self) -> None:
+        """Show what the flight recorders hold."""
+        for recorder in self._recorders:
+            recorder.finish()
+        self._drain()
+
     def run(self) -> None:
         """The whole run."""
         session, stop, write = self._session, self._stop, self._session.out.write
@@ -133,6 +167,9 @@ class Loop:
             stop.asked = True  # an iterator has its whole answer at once
         shown, following = 0, session.started + interval
         while not stop.over():
+            if stop.dump_asked:
+                stop.dump_asked = False
+                self._dump()
             if not interval:
                 self._sleep(time.monotonic() + _IDLE)
             elif not self._sleep(following):
@@ -146,6 +183,7 @@ class Loop:
                     break
         else:
             self._iterate()
+            self._dump()
             self._drain_rest()
             write(self._view.summary(True))
         if stop.pipe_closed:

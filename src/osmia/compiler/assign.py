@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 
-from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
+from osmia.compiler import eventops, kmem, mapops, mapops_more, numbers, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler.core import Fn, Var, describe
 from osmia.compiler.dispatch import expr, statement
@@ -155,6 +155,8 @@ def _unpack(fn: Fn, target: ast.Tuple | ast.List, value: Val) -> None:
 def _assign_attribute(fn: Fn, target: ast.Attribute, value: Val) -> None:
     owner = expr(fn, target.value)
     fn.at(target)
+    if mapops_more.assign_attribute(fn, target, owner, value):
+        return
     if isinstance(owner.ft, (TEvent, TRef)):
         eventops.assign_field(fn, target, owner, value)
         return
@@ -167,7 +169,7 @@ def _assign_element(fn: Fn, target: ast.Subscript, value: Val) -> None:
     owner = expr(fn, target.value)
     index = expr(fn, target.slice)
     fn.at(target)
-    item = owner.const
+    item = mapops.as_map(owner)
     if isinstance(item, Map):
         mapops.store(fn, target, item, index, value)
     elif isinstance(item, Hist):
@@ -213,8 +215,9 @@ def _aug_assign(fn: Fn, node: ast.AugAssign) -> bool:
         return False
     if isinstance(target, ast.Subscript):
         owner = expr(fn, target.value)
-        if isinstance(owner.const, Map):
-            _map_update(fn, node, target, owner.const)
+        item = mapops.as_map(owner)
+        if isinstance(item, Map):
+            _map_update(fn, node, target, item)
             return False
         if isinstance(owner.ft, TRef):
             index = expr(fn, target.slice)
@@ -223,16 +226,24 @@ def _aug_assign(fn: Fn, node: ast.AugAssign) -> bool:
             return False
     if isinstance(target, ast.Attribute):
         owner = expr(fn, target.value)
+        if mapops_more.update_attribute(fn, node, target, owner):
+            return False
         if isinstance(owner.ft, (TRef, TEvent)):
             field = mem.own_field(fn, target, owner)
             _memory_update(fn, node, fn.offset(owner.exprs[0], field.offset), field.type)
             return False
+    if isinstance(target, (ast.Subscript, ast.Attribute)) and isinstance(owner.ft, TOpt):
+        fn.expected(owner, target.value, "a map or a structure of yours")
     fn.fail(node, "this cannot be updated in kernel code")
 
 
-def _map_update(fn: Fn, node: ast.AugAssign, target: ast.Subscript, item: Map) -> None:
+def _map_update(
+    fn: Fn, node: ast.AugAssign, target: ast.Subscript | ast.Attribute, item: Map, index: Val | None = None
+) -> None:
     """``m[k] += n`` (atomic); other operators read, compute and store."""
-    index = expr(fn, target.slice)
+    if index is None:
+        assert isinstance(target, ast.Subscript)
+        index = expr(fn, target.slice)
     index = Val(index.ft, [fn.keep(e) for e in index.exprs])
     amount = expr(fn, node.value)
     fn.at(node)
@@ -266,7 +277,7 @@ def _memory_update(fn: Fn, node: ast.AugAssign, place: tir.Expr, kind: Any) -> N
 @statement(ast.Delete)
 def _delete(fn: Fn, node: ast.Delete) -> bool:
     for target in node.targets:
-        item = expr(fn, target.value).const if isinstance(target, ast.Subscript) else None
+        item = mapops.as_map(expr(fn, target.value)) if isinstance(target, ast.Subscript) else None
         if not isinstance(item, Map):
             fn.fail(target, "del works on map entries only: del m[key]")
         assert isinstance(target, ast.Subscript)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from osmia.compiler import tir
+from osmia.compiler import mapdefs, tir
 from osmia.compiler.ktypes import Kernel
 from osmia.compiler.layout import memory, struct
 from osmia.compiler.source import Sources
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from osmia.lang.unit import Unit
 
 RING_FLAGS = "osmia_ring_flags"
+PERF_BUFFER = "osmia_perf_buffer"
 LOSSES = "osmia_loss"
 PRINTS = "osmia_print"
 SCRATCH = "osmia_scratch"
@@ -84,21 +85,29 @@ class Builder:
             item.name = variable
         name = self.unique(variable)
         self._objects[id(item)] = name, item
+        if mapdefs.special(self, name, module, variable, item):
+            return name
         self.module.maps.append(self._definition(name, item))
         self.meta.append(("map", name, module, variable))
         return name
 
+    def also(self, item: MapBase, name: str) -> None:
+        """``item`` stands for the map ``name``, too."""
+        self._objects[id(item)] = name, item
+
     def _definition(self, name: str, item: MapBase) -> tir.MapDef:
         if isinstance(item, Ring):
-            self.module.exports.append(struct(item.event.__name__, item.event.layout()))
+            made = struct(item.event.__name__, item.event.layout())
+            if made not in self.module.exports:  # several rings may carry one kind of event
+                self.module.exports.append(made)
             self.meta.append(("ring", name, item.event.__name__))
-            return tir.MapDef(name, item.map_type, None, None, item.max_entries)
+            return mapdefs.ring(name, item)
         if isinstance(item, Hist):
             key = memory(item.key) if item.keyed else tir.U32
-            return tir.MapDef(name, item.map_type, key, hist_memory(item), item.max_entries)
+            return tir.MapDef(name, item.map_type, key, hist_memory(item), item.max_entries, pinned=item.pinned)
         if isinstance(item, Map):
-            return tir.MapDef(name, item.map_type, memory(item.key), memory(item.value), item.max_entries)
-        raise TypeError(f"{item!r} is no map")
+            return mapdefs.dictionary(name, item)
+        return mapdefs.definition(name, item)
 
     def option(self, item: Option) -> str:
         """The name of the ``.rodata`` variable of an option."""
@@ -119,6 +128,18 @@ class Builder:
             self._names.add(RING_FLAGS)
             self.module.data.append(tir.Data(RING_FLAGS, ".rodata", tir.U64, bytes(8), True))
         return RING_FLAGS
+
+    def uses_printk(self) -> None:
+        """The programs write to the trace pipe, so that a reader is wanted."""
+        if ("printk",) not in self.meta:
+            self.meta.append(("printk",))
+
+    def perf_buffer(self) -> str:
+        """The ``.rodata`` variable that is set where the rings are perf buffers."""
+        if PERF_BUFFER not in self._names:
+            self._names.add(PERF_BUFFER)
+            self.module.data.append(tir.Data(PERF_BUFFER, ".rodata", tir.U64, bytes(8), True))
+        return PERF_BUFFER
 
     def text(self, raw: bytes) -> str:
         """A constant of these bytes; its name."""

@@ -7,9 +7,9 @@ import ast
 from collections.abc import Callable
 from types import FunctionType
 
-from osmia.compiler import eventops, kmem, mapops, numbers, texts, tir
+from osmia.compiler import entry_functions, eventops, kmem, mapops, mapops_more, numbers, printk, texts, tir
 from osmia.compiler import memory as mem
-from osmia.compiler.core import Fn, describe
+from osmia.compiler.core import Fn, Record, describe
 from osmia.compiler.dispatch import expr
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.layout import is_scalar, memory
@@ -100,9 +100,13 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
     """A method of a map, a histogram, an event or text; None where the attribute is something else."""
     owner = expr(fn, func.value)
     name = func.attr
-    item = owner.const
+    item = mapops.as_map(owner)
+    if isinstance(item, Record):
+        return item.method(fn, node, name)
     if isinstance(item, Map):
         return _map_method(fn, node, item, name)
+    if isinstance(item, mapops_more.KINDS):
+        return mapops_more.method(fn, node, item, name)
     if isinstance(item, (Hist, mapops.KeyedHist)):
         if name != "add":
             fn.fail(node, f"a histogram has no {name}() in kernel code", "it has add(value)")
@@ -408,8 +412,10 @@ def _enum(kind: str) -> Callable[[Fn, ast.Call], Val]:
         enum, name = args[0].const, args[1].const
         if not isinstance(enum, str) or not isinstance(name, str):
             fn.fail(node, "the names of the enum and of its value are constant texts")
-        kt = kernel_type(fn, node.args[0], f"enum {enum}")
         btf = fn.mod.kernel.btf
+        if btf is None and kind == "exists":  # asked of the kernel that runs it; without types the answer is no
+            return _core_truth(fn, tir.CoreEnum(tir.U64, fn.loc, tir.KEnum(enum, 4, False), name, 0, kind))
+        kt = kernel_type(fn, node.args[0], f"enum {enum}")
         values = dict(btf.get(kt.id).enumerators) if btf is not None else {}
         if name not in values and kind == "value":
             fn.fail(node.args[1], f"enum {enum} has no value {name!r} here",
@@ -461,5 +467,7 @@ _BUILTINS: dict[str, Callable[[Fn, ast.Call], Val]] = {
     "read_user": _read("user"), "read_kernel": _read("kernel"), "cast": _cast, "container_of": _container_of,
     "exists": _exists, "sizeof": _sizeof, "enum_value": _enum("value"), "enum_exists": _enum("exists"),
     "cgroup_under": _cgroup_under, "fls": _fls, "lost": _lost,
+    "func_ip": entry_functions.func_ip, "attach_cookie": entry_functions.attach_cookie,
+    "trace_printk": printk.call, "tail_call": mapops_more.tail_call,
 }
 assert set(_BUILTINS) == set(BUILTINS), set(_BUILTINS) ^ set(BUILTINS)

@@ -62,12 +62,15 @@ class Fn:
         self.out: tir.Local | None = None
         self.slots: dict[Any, tir.Local] = {}
         self.entry = bool(func.section)
+        self.nothing = 0  # what an entry program returns where its function returns None
+        self.result_unused = ""  # an entry program's hook, where the kernel allows it no result but 0
         self.root = func.name
         self.per_root = False  # whether what is compiled is for this entry program alone (scratch memory)
         self.stack: tuple[Any, ...] = (source.function.__code__,)
         self.params: dict[str, Var] = {}
         self.vars: dict[tuple[str, FT], Var] = {}
         self.out_struct: tir.Struct | None = None
+        self.context_param: tir.Local | None = None
         self._names = 0
 
     @property
@@ -80,7 +83,7 @@ class Fn:
         """Refuse the program at ``node`` (None: at the statement being compiled)."""
         line, column = self.loc
         end = column + 1
-        if isinstance(node, _PLACED) and hasattr(node, "lineno"):
+        if isinstance(node, _PLACED) and hasattr(node, "lineno"):  # a node made up here has no place
             line, column = node.lineno, node.col_offset
             end = (node.end_col_offset or column + 1) if node.end_lineno == line else 10_000
         text = self.file.line(line)
@@ -192,6 +195,21 @@ class Fn:
     def global_(self, name: str) -> tir.Expr:
         return tir.Global(tir.Ptr("mem"), self.loc, name)
 
+    def context(self) -> tir.Expr | None:
+        """The program's context, which some helpers want.
+
+        A helper function in Python gets it as one more parameter once it
+        turns out to need it; None in a subprogram whose registers are full.
+        """
+        if self.entry:
+            return self.get(self.func.params[0])
+        if self.context_param is None:
+            if not self.func.inline and len(self.func.params) >= 5:
+                return None
+            self.context_param = tir.Local("context", tir.Ptr("ctx"))
+            self.func.params.append(self.context_param)
+        return self.get(self.context_param)
+
     def if_(self, test: tir.Expr, then: list[tir.Stmt], orelse: list[tir.Stmt] | None = None) -> None:
         self.emit(tir.If(self.loc, test, then, orelse or []))
 
@@ -273,6 +291,10 @@ class Record:
     def field(self, fn: Fn, node: ast.Attribute) -> Val:
         """The field that ``node`` names."""
         raise NotImplementedError
+
+    def method(self, fn: Fn, node: ast.Call, name: str) -> Val | None:
+        """The result of the method ``name``; None where there is no such method."""
+        return None
 
 
 def describe(value: Val) -> str:

@@ -200,8 +200,16 @@ class DebugInfo:
             members.append(("max_entries", self._uint(m.max_entries)))
         if m.flags:
             members.append(("map_flags", self._uint(m.flags)))
+        if m.extra:
+            members.append(("map_extra", self._uint(m.extra)))
+        if m.pinned:
+            members.append(("pinning", self._uint(1)))  # LIBBPF_PIN_BY_NAME
         nodes = [self.member(name, ref, 64, 64 * i) for i, (name, ref) in enumerate(members)]
-        return self.composite("structure", "", 8 * len(nodes), nodes)
+        size = 8 * len(nodes)
+        if m.inner is not None:  # libbpf's __array(values, …): pointers to the shape, none of them there; last
+            shape = self.pointer(self.map_type(m.inner))
+            nodes.append(self.member("values", self.array(shape, 0, 0), 0, 8 * size))
+        return self.composite("structure", "", size, nodes)
 
     def _uint(self, n: int) -> str:
         return self.pointer(self.array(self.type(tir.S32), n, 4 * n))

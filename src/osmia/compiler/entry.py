@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import ast
 
-from osmia.compiler import kmem, tir
+from osmia.compiler import entry_functions, entry_net, entry_perf, entry_user, kmem, tir
 from osmia.compiler.core import Fn, Record, Var
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
 from osmia.compiler.values import FT, SINT, UINT, TConst, TEmbed, TPtr, Val, components
 from osmia.errors import NotFound
+from osmia.lang.maps import Map
 from osmia.lang.probes import Hook, Prog
 
 MAX_PASSES = 8
@@ -48,6 +49,15 @@ def compile_prog(mod: object, prog: Prog, hook: Hook) -> tir.Func:
 def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     """Give the function's parameters their values."""
     names = [a.arg for a in fn.source.node.args.args]
+    if hook.kind in entry_functions.KINDS:
+        entry_functions.bind(fn, prog, hook)
+        return
+    if hook.kind in entry_user.USER_HOOKS:
+        entry_user.bind(fn, names, hook)
+        return
+    if hook.kind in entry_net.KINDS:
+        entry_net.bind(fn, names, hook)
+        return
     if hook.kind in ("raw_tracepoint", "tp_btf"):
         _positional(fn, names, hook)
         return
@@ -61,9 +71,9 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
         for other in hook.targets[1:]:
             _check_same(fn, hook, value, _tracepoint(fn, hook, other), other)
     elif hook.kind == "perf_event":
-        value = _structure(fn, "struct bpf_perf_event_data")
+        value = Val(TConst(entry_perf.Sample(fn)), [])
     elif hook.kind == "iter":
-        value = Val(TConst(IterRecord(fn, hook.target)), [])
+        value = Val(TConst(IterRecord(fn, hook.target, hook.params.get("map"))), [])
     else:
         value = Val(TPtr("ctx", None), [_context(fn)])
     fn.params[names[0]] = _variable(fn, names[0], value)
@@ -78,10 +88,6 @@ def _variable(fn: Fn, name: str, value: Val) -> Var:
 
 def _context(fn: Fn) -> tir.Expr:
     return fn.get(fn.func.params[0])
-
-
-def _structure(fn: Fn, name: str) -> Val:
-    return Val(TPtr("ctx", kernel_type(fn, fn.source.node, name)), [_context(fn)])
 
 
 def _check_same(fn: Fn, hook: Hook, first: Val, value: Val, other: str) -> None:
@@ -194,9 +200,12 @@ def _pointee(fn: Fn, kind: str) -> KT | None:
 class IterRecord(Record):
     """``ctx`` of an iterator: its pointers are followed directly, and are None for the call after the last object."""
 
-    def __init__(self, fn: Fn, target: str) -> None:
+    def __init__(self, fn: Fn, target: str, walked: Map | None = None) -> None:
         self.target = target
+        self.walked = walked
         self.context = fn.func.params[0]
+        if walked is not None:
+            fn.mod.map(walked)
         self.kt: KT = kernel_type(fn, fn.source.node, f"struct bpf_iter__{target}")
 
     def field(self, fn: Fn, node: ast.Attribute) -> Val:
@@ -205,6 +214,8 @@ class IterRecord(Record):
         embed = Val(TEmbed("ctx", self.kt, (found,), kind), [place])
         if kind.kind != "ptr":
             return kmem.step(fn, Val(TEmbed("ctx", self.kt, (), self.kt), [place]), found, kind)
+        if self.walked is not None and node.attr in ("key", "value"):
+            return entry_perf.of_map(fn, node, self.walked, fn.load(kmem.address(fn, embed), tir.Ptr("mem")))
         raw = fn.load(kmem.address(fn, embed), tir.Ptr("btf"))
         return Val(TPtr("btf", kind.target()), [raw])
 

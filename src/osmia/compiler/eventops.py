@@ -10,23 +10,19 @@ from __future__ import annotations
 
 import ast
 
-from osmia.compiler import kmem, texts, tir
+from osmia.compiler import kmem, texts, tir, transport
 from osmia.compiler import memory as mem
-from osmia.compiler.builder import PRINTS, SCRATCH
+from osmia.compiler.builder import PRINTS
 from osmia.compiler.core import Fn
 from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail, TText, Val, const
 from osmia.lang.maps import Ring
+from osmia.lang.recorder import FlightRecorder
 from osmia.lang.types import Field
-from osmia.obj import consts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-RESERVE, SUBMIT, DISCARD, OUTPUT = (
-    consts.BPF_FUNC_ringbuf_reserve, consts.BPF_FUNC_ringbuf_submit,
-    consts.BPF_FUNC_ringbuf_discard, consts.BPF_FUNC_ringbuf_output,
-)
 # The send state of an event: bytes of the tail used, strings in it, whether some were cut, whether to discard.
 STATE = tir.Struct(
     "send_state",
@@ -34,15 +30,15 @@ STATE = tir.Struct(
 )
 USED, COUNT, CUT, DROP = 0, 8, 16, 24
 CUT_BIT = 31
-PERCPU_LIMIT = 32768  # PCPU_MIN_UNIT_SIZE, include/linux/percpu.h: the largest value of a per-CPU map
 
 
 def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> None:
     """``with ring.reserve() as name: body()``."""
     layout = ring.event.layout()
-    if layout.tail is None:
-        flags = [fn.num(layout.size), fn.num(0)]
-        base = fn.helper(RESERVE, fn.global_(fn.mod.map(ring)), *flags, result=tir.Ptr("mem"))
+    if layout.tail is None and not isinstance(ring, FlightRecorder):
+        base = transport.room(fn, fn.mod.map(ring), layout.size)
+    elif layout.tail is None:
+        base = transport.scratch(fn, fn.mod.map(ring), layout.size)
     else:
         base = _scratch(fn, ring)
     block: list[tir.Stmt] = []
@@ -79,13 +75,10 @@ def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
     need = _state_offset(ring) + STATE.size
     fn.per_root = True
-    if need > PERCPU_LIMIT:
+    if need > transport.PERCPU_LIMIT:
         fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"
-                f" {PERCPU_LIMIT}", "make its last field smaller")
-    index = fn.mod.scratch((fn.root, fn.mod.map(ring)), need)
-    place = fn.slot(("key", "u32"), tir.U32)
-    fn.store(place, fn.num(index), tir.U32)
-    return fn.helper(consts.BPF_FUNC_map_lookup_elem, fn.global_(SCRATCH), place, result=tir.Ptr("mem"))
+                f" {transport.PERCPU_LIMIT}", "make its last field smaller")
+    return transport.scratch(fn, fn.mod.map(ring), need)
 
 
 def _clear(fn: Fn, node: ast.With, ring: Ring, base: tir.Expr, name: str) -> None:
@@ -128,23 +121,22 @@ def _straight(body: list[ast.stmt], name: str) -> set[str]:
 def send(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr) -> None:
     """Submit the event (or drop it, where ``e.discard()`` was called)."""
     layout = ring.event.layout()
-    flags = fn.keep(tir.Load(tir.U64, fn.loc, fn.global_(fn.mod.ring_flags()), tir.U64, True))
     drop = fn.cmp("ne", fn.load(fn.offset(state, DROP), tir.U64), fn.num(0, False))
-    yes: list[tir.Stmt] = []
     no: list[tir.Stmt] = []
     if layout.tail is None:
-        with fn.into(yes):
-            fn.do(DISCARD, base, fn.num(1))
-        with fn.into(no):
-            fn.do(SUBMIT, base, flags)
-        fn.if_(drop, yes, no)
+        if isinstance(ring, FlightRecorder):
+            with fn.into(no):
+                transport.output(fn, fn.mod.map(ring), ring.name, base, fn.num(layout.size), kind="recorder")
+            fn.if_(fn.not_(drop), no)
+        else:
+            transport.send(fn, fn.mod.map(ring), ring.name, base, layout.size, drop)
         return
     with fn.into(no):
-        _output(fn, ring, base, state, flags)
+        _output(fn, ring, base, state)
     fn.if_(fn.not_(drop), no)
 
 
-def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr, flags: tir.Expr) -> None:
+def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr) -> None:
     layout = ring.event.layout()
     tail = layout.tail
     assert tail is not None
@@ -164,11 +156,10 @@ def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr, flags: tir.Expr
     if not mem.is_strings(tail.type):
         fn.if_(fn.cmp("eq", fn.get(length), fn.num(0, False)), [tir.Set(fn.loc, length, fn.num(1, False))])
     total = fn.bin("add", fn.get(length), fn.num(layout.fixed), False)
-    code = fn.helper(OUTPUT, fn.global_(fn.mod.map(ring)), base, total, flags)
-    failed: list[tir.Stmt] = []
-    with fn.into(failed):
-        fn.lost("ring", ring.name)
-    fn.if_(fn.cmp("ne", code, fn.num(0)), failed)
+    if isinstance(ring, FlightRecorder):
+        transport.output(fn, fn.mod.map(ring), ring.name, base, total, kind="recorder")
+    else:
+        transport.send_copy(fn, fn.mod.map(ring), ring.name, base, total)
 
 
 def assign_field(fn: Fn, node: ast.Attribute, event: Val, value: Val) -> None:
@@ -333,7 +324,7 @@ def _send_print(fn: Fn, node: ast.Call, form: str, parts: list[tuple[Val, ast.ex
             codes += "b" if isinstance(value.ft, TBool) else "i" if value.ft == TInt(True) else "u"
             size += 8
     number = fn.mod.print_id((fn.file.name, node.lineno, node.col_offset), form, codes)
-    base = fn.helper(RESERVE, fn.global_(PRINTS), fn.num(size), fn.num(0), result=tir.Ptr("mem"))
+    base = transport.room(fn, PRINTS, size)
     block: list[tir.Stmt] = []
     with fn.into(block):
         fn.store(base, fn.num(number), tir.U64)
@@ -346,8 +337,7 @@ def _send_print(fn: Fn, node: ast.Call, form: str, parts: list[tuple[Val, ast.ex
             else:
                 fn.store(place, fn.as_int(value, where)[0], tir.U64)
                 at += 8
-        flags = tir.Load(tir.U64, fn.loc, fn.global_(fn.mod.ring_flags()), tir.U64, True)
-        fn.do(SUBMIT, base, flags)
+        transport.send(fn, PRINTS, "print", base, size, None)
     lost: list[tir.Stmt] = []
     with fn.into(lost):
         fn.lost("ring", "print")

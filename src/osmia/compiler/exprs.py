@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ast
 
-from osmia.compiler import kmem, mapops, numbers, texts, tir
+from osmia.compiler import kmem, mapops, mapops_more, numbers, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler.assign import assign, assign_name
 from osmia.compiler.core import Fn, describe
@@ -25,6 +25,8 @@ from osmia.compiler.values import (
     settled,
 )
 from osmia.lang.maps import Map
+from osmia.lang.maps_more import Bloom
+from osmia.lang.maps_special import ArrayOfMaps
 
 
 @expression(ast.BoolOp)
@@ -127,9 +129,11 @@ def _is_none(fn: Fn, value: Val, negative: bool) -> Val:
 
 
 def _contains(fn: Fn, node: ast.Compare, negative: bool, a: Val, b: Val, left: ast.expr, right: ast.expr) -> tir.Expr:
-    container = b.const
+    container = mapops.as_map(b)
     if isinstance(container, Map):
         found = mapops.contains(fn, node, container, a)
+    elif isinstance(container, (Bloom, ArrayOfMaps)):
+        found = mapops_more.contains(fn, node, container, a)
     elif isinstance(b.ft, TTuple):
         found = fn.flag(False)
         for part in mem.split(b):

@@ -29,12 +29,16 @@ MAX_SUBPROGRAM_ARGS = 5
 
 
 class Specialised:
-    """A compiled helper: ``func``, the type of its result, and the type of the memory for it, if any."""
+    """A compiled helper: ``func``, the type of its result, and the type of the memory for it, if any.
 
-    def __init__(self, func: tir.Func, result: FT, out: tir.Struct | None) -> None:
+    ``context``: it wants the program's context as its last argument.
+    """
+
+    def __init__(self, func: tir.Func, result: FT, out: tir.Struct | None, context: bool = False) -> None:
         self.func = func
         self.result = result
         self.out = out
+        self.context = context
 
 
 def call_function(fn: Fn, node: ast.Call, function: FunctionType) -> Val:
@@ -51,6 +55,8 @@ def call_function(fn: Fn, node: ast.Call, function: FunctionType) -> Val:
     if done.out is not None:
         place = fn.slot(("result", done.func.name), done.out)
         args.append(place)
+    if done.context:
+        args.append(fn.context() or tir.Const(tir.Ptr("ctx"), fn.loc, 0))
     made = tir.Call(done.func.ret, fn.loc, done.func, args)
     if done.out is not None:
         fn.emit(tir.Eval(fn.loc, made))
@@ -131,7 +137,7 @@ def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, F
     else:
         fn.fail(node, f"the types of {function.__name__}() do not settle", "give its variables one type each")
     final = result if result is not None else NONE
-    done = Specialised(made, final, _out_struct(name, final))
+    done = Specialised(made, final, _out_struct(name, final), inner.context_param is not None)
     if not inline and len(made.params) > MAX_SUBPROGRAM_ARGS:
         fn.fail(node, f"{function.__name__}() needs {len(made.params)} registers for its arguments, and BPF has 5",
                 "leave @subprogram out, or pass less")

@@ -109,6 +109,10 @@ def address(fn: Fn, value: Val) -> tir.Expr:
     ft = value.ft
     assert isinstance(ft, TEmbed)
     base = value.exprs[0]
+    if ft.space == "mem" and not ft.root.name and all(isinstance(s, tir.KField) and not s.bits for s in ft.steps):
+        # A structure without a name, held in registers (kuid_t): no kernel lays it out differently, and CO-RE
+        # could not find it.
+        return fn.offset(base, sum(s.bit_offset // 8 for s in ft.steps if isinstance(s, tir.KField)))
     return base if not ft.steps else tir.FieldAddr(base.type, fn.loc, base, access(ft))
 
 

@@ -143,14 +143,30 @@ class Flavour(KT):
 
 
 class Kernel:
-    """The types of one kernel; ``btf`` is None where it has none."""
+    """The types of one kernel; ``btf`` is None where it has none.
 
-    def __init__(self, btf: Btf | None, tracepoint_format: Callable[[str, str], str | None] | None = None) -> None:
+    ``module_types(module, function)`` gives the BTF of a module (by name, or
+    the one that has the function where the name is empty).
+    """
+
+    def __init__(
+        self, btf: Btf | None, tracepoint_format: Callable[[str, str], str | None] | None = None,
+        module_types: Callable[[str, str], Btf | None] | None = None,
+    ) -> None:  # fmt: skip
         self.btf = btf
         self.format = tracepoint_format
+        self.module_types = module_types
+        self._extended: dict[int, Kernel] = {}
         self._types: dict[int, KT] = {}
         self.void = KT(self, "void", "void", 0)
         self._prefixed: list[tuple[str, int]] | None = None
+
+    def with_types(self, btf: Btf) -> Kernel:
+        """The same kernel seen with a module's types."""
+        made = self._extended.get(id(btf))
+        if made is None:
+            made = self._extended[id(btf)] = Kernel(btf, self.format, self.module_types)
+        return made
 
     def by_id(self, id: int) -> KT:
         """The type with BTF id ``id``."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 from types import ModuleType
 
-from osmia.compiler import kmem, mapops, texts, tir
+from osmia.compiler import kmem, mapops, mapops_more, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler.core import Fn, Record, describe
 from osmia.compiler.dispatch import expr, expression
@@ -33,6 +33,7 @@ from osmia.compiler.values import (
 from osmia.lang.builtins import Current
 from osmia.lang.hist import Hist
 from osmia.lang.maps import Map, MapBase
+from osmia.lang.maps_special import ArrayOfMaps, Global, PerThread
 from osmia.lang.options import Option
 from osmia.lang.types import Str
 from osmia.obj import consts
@@ -143,6 +144,8 @@ def _of_object(fn: Fn, node: ast.Attribute, item: Any) -> Val:
         return reified(fn, node, getattr(item, node.attr))
     if isinstance(item, int) and hasattr(type(item), "__members__") and node.attr == "value":
         return const(int(item))
+    if isinstance(item, (Global, PerThread)):
+        return mapops_more.attribute(fn, node, item)
     if isinstance(item, (MapBase, str)):
         fn.fail(node, f"{node.attr!r} of {describe(const(item))} can only be called here")
     if isinstance(item, Record):
@@ -175,9 +178,11 @@ def _subscript(fn: Fn, node: ast.Subscript) -> Val:
     value = expr(fn, node.value)
     index = expr(fn, node.slice)
     fn.at(node)
-    item = value.const
+    item = mapops.as_map(value)
     if isinstance(item, Map):
         return mapops.load(fn, node, item, index)
+    if isinstance(item, ArrayOfMaps):
+        return mapops_more.inner_map(fn, node, item, index)
     if isinstance(item, Hist):
         if not item.keyed:
             fn.fail(node, "this histogram has no key", "make it with key=TYPE")

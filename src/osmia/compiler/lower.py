@@ -132,7 +132,8 @@ def _variables(module: tir.Module, info: DebugInfo, keep: list[str]) -> list[str
         keep.append(symbol)
 
     for m in module.maps:
-        words = 1 + sum(x is not None for x in (m.key, m.value)) + bool(m.max_entries) + bool(m.flags)
+        words = 1 + sum(x is not None for x in (m.key, m.value))
+        words += sum(map(bool, (m.max_entries, m.flags, m.extra, m.pinned)))
         text = f'global {{ {", ".join(["ptr"] * words)} }} zeroinitializer, section ".maps", align 8'
         add(m.name, text, info.variable(m.name, info.map_type(m)))
     for d in module.data:

@@ -21,7 +21,8 @@ from osmia.compiler import (  # what handles each kind of node registers itself 
 from osmia.compiler.builder import Builder
 from osmia.compiler.entry import compile_prog
 from osmia.compiler.ktypes import Kernel
-from osmia.errors import CompileError, UserError
+from osmia.errors import CompileError, NotFound, UserError
+from osmia.lang.probes import Hook, Prog
 from osmia.lang.unit import Unit
 from osmia.obj.btf import Btf
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 STAGES = ("typed", "ir", "asm", "btf")
 Formats = Callable[[str, str], "str | None"]
+ModuleTypes = Callable[[str, str], "Btf | None"]
 
 
 class Compiled:
@@ -46,7 +48,9 @@ class Compiled:
         self.consts = consts
 
 
-def build(unit: Unit, btf: Btf | None, tracepoint_format: Formats | None) -> Builder:
+def build(
+    unit: Unit, btf: Btf | None, tracepoint_format: Formats | None, module_types: ModuleTypes | None = None
+) -> Builder:
     """The front end: ``unit`` as a typed program, with what was learnt on the way.
 
     Raises CompileError where a function cannot be compiled, NotFound where a
@@ -55,20 +59,37 @@ def build(unit: Unit, btf: Btf | None, tracepoint_format: Formats | None) -> Bui
     if not unit.progs:
         raise UserError("nothing to compile: the module has no probe", where=unit.name,
                         fix='decorate a function: @tracepoint("sched:sched_switch")')
-    mod = Builder(unit, Kernel(btf, tracepoint_format))
+    mod = Builder(unit, Kernel(btf, tracepoint_format, module_types))
     for name, item in unit.maps.items():
         del name
         mod.map(item)
     for prog in unit.progs:
-        for hook in prog.hooks:
-            compile_prog(mod, prog, hook)
+        _compile_plan(mod, prog)
     mod.finish()
     return mod
 
 
-def typed(unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None) -> tir.Module:
+def _compile_plan(mod: Builder, prog: Prog) -> None:
+    """Compile ``prog`` for each hook of its plan; what these types lack is left out, as long as one hook remains."""
+    missing = [err for hook in prog.hooks if (err := _compile_hook(mod, prog, hook)) is not None]
+    if len(missing) == len(prog.hooks) and not prog.optional:
+        raise missing[0]
+
+
+def _compile_hook(mod: Builder, prog: Prog, hook: Hook) -> NotFound | None:
+    try:
+        compile_prog(mod, prog, hook)
+    except NotFound as err:
+        mod.meta.append(("left", prog.elf_name(hook), err.what))
+        return err
+    return None
+
+
+def typed(
+    unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None
+) -> tir.Module:
     """The typed program of ``unit``."""
-    return build(unit, btf, tracepoint_format).module
+    return build(unit, btf, tracepoint_format, module_types).module
 
 
 def _ir(mod: Builder) -> str:
@@ -94,13 +115,15 @@ def _emit(mod: Builder, text: str, compiler: Compiler) -> bytes:
                            source=source, fix=err.fix) from None  # fmt: skip
 
 
-def compile_unit(unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None) -> Compiled:
+def compile_unit(
+    unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None
+) -> Compiled:
     """Compile ``unit`` to an object file (``.object``: ELF bytes)."""
     from osmia.compiler.emit import Compiler
 
     compiler = Compiler()
     try:
-        mod = build(unit, btf, tracepoint_format)
+        mod = build(unit, btf, tracepoint_format, module_types)
         text = _ir(mod)
     except BaseException:
         compiler.abandon()
@@ -110,9 +133,12 @@ def compile_unit(unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | No
     return Compiled(data, sorted(mod.sources.files), consts)
 
 
-def dump(unit: Unit, stage: str, *, btf: Btf | None, tracepoint_format: Formats | None = None) -> str:
+def dump(
+    unit: Unit, stage: str, *, btf: Btf | None, tracepoint_format: Formats | None = None,
+    module_types: ModuleTypes | None = None,
+) -> str:  # fmt: skip
     """One stage of the compilation of ``unit`` as text: ``typed``, ``ir``, ``asm`` or ``btf``."""
-    mod = build(unit, btf, tracepoint_format)
+    mod = build(unit, btf, tracepoint_format, module_types)
     if stage == "typed":
         from osmia.compiler.dump import dump as show
 

@@ -95,7 +95,9 @@ def _return(fn: Fn, node: ast.Return) -> bool:
 def _return_value(fn: Fn, node: ast.AST, value: Val) -> None:
     if fn.entry:
         _leave_frames(fn, 0)
-        number = fn.num(0) if value.const is None else fn.as_int(value, node)[0]
+        if fn.result_unused and value.const not in (None, 0):
+            fn.fail(node, f"nobody looks at what an {fn.result_unused} program returns", "write: return")
+        number = fn.num(fn.nothing) if value.const is None else fn.as_int(value, node)[0]
         fn.emit(tir.Return(fn.loc, number))
         return
     ft = settled(kmem.pointer(fn, value).ft)

@@ -459,7 +459,11 @@ class Func:
 
 @node
 class MapDef:
-    """A map for ``.maps``: ``type`` is a ``BPF_MAP_TYPE_*`` number; ``key``/``value`` None for ring buffers."""
+    """A map for ``.maps``: ``type`` is a ``BPF_MAP_TYPE_*`` number; ``key``/``value`` None where there are none.
+
+    ``inner`` is the shape of the maps in a map of maps; ``pinned``: kept in
+    bpffs by its name; ``extra`` is the kernel's ``map_extra``.
+    """
 
     name: str
     type: int
@@ -467,6 +471,9 @@ class MapDef:
     value: Mem | None
     max_entries: int
     flags: int = 0
+    extra: int = 0
+    pinned: bool = False
+    inner: MapDef | None = None
 
 
 @node

@@ -13,6 +13,7 @@ from osmia.compiler.values import (
     TConst,
     TEmbed,
     TInt,
+    TMap,
     TOpt,
     TPtr,
     TRef,
@@ -50,7 +51,7 @@ def truth_of(fn: Fn, value: Val, node: ast.AST) -> tir.Expr:
     if isinstance(ft, TOpt):
         there = present(fn, value)
         inner = unwrap(value)
-        if isinstance(inner.ft, (TRef, TTuple, TPtr)):
+        if isinstance(inner.ft, (TRef, TTuple, TPtr, TMap)):
             return there
         rest: list[tir.Stmt] = []
         with fn.into(rest):

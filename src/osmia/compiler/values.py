@@ -58,7 +58,7 @@ class TConst:
 class TOpt:
     """None or a value: components are ``present`` and the value's (a lone pointer: only the pointer, null for None)."""
 
-    inner: TInt | TBool | TPtr | TRef | TTuple | TStr
+    inner: TInt | TBool | TPtr | TRef | TTuple | TStr | TMap
 
     def __str__(self) -> str:
         return f"{self.inner} or None"
@@ -156,7 +156,23 @@ class TTail:
         return "strings of variable length"
 
 
-FT = TInt | TBool | TConst | TOpt | TTuple | TPtr | TEmbed | TRef | TStr | TText | TEvent | TTail
+@value
+class TMap:
+    """A map found in ``outer``, a map of maps: by its address, which only helpers take."""
+
+    outer: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TMap) and self.outer is other.outer
+
+    def __hash__(self) -> int:
+        return id(self.outer)
+
+    def __str__(self) -> str:
+        return f"a map out of {self.outer.name or 'a map of maps'}"
+
+
+FT = TInt | TBool | TConst | TOpt | TTuple | TPtr | TEmbed | TRef | TStr | TText | TEvent | TTail | TMap
 
 SINT, UINT, TBOOL = TInt(True), TInt(False), TBool()
 NONE = TConst(None)
@@ -195,7 +211,7 @@ def is_number(ft: FT) -> bool:
 
 def lone(ft: FT) -> bool:
     """Whether an optional ``ft`` is one pointer whose null means None."""
-    return isinstance(ft, (TPtr, TRef, TStr))
+    return isinstance(ft, (TPtr, TRef, TStr, TMap))
 
 
 def components(ft: FT) -> list[tir.Mem]:
@@ -292,7 +308,7 @@ def _optional(ft: FT) -> FT | None:
         return TOpt(TPtr(ft.space, ft.kt))
     if isinstance(ft, TText):
         return TOpt(TStr(ft.n))
-    if isinstance(ft, (TInt, TBool, TPtr, TRef, TTuple, TStr)):
+    if isinstance(ft, (TInt, TBool, TPtr, TRef, TTuple, TStr, TMap)):
         return TOpt(ft)
     return None
 

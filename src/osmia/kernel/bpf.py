@@ -115,6 +115,16 @@ def _lookup(command: str, fd: int, key: bytes, value_size: int, flags: int) -> b
     return bytes(value)
 
 
+def map_contains(fd: int, value: bytes) -> bool:
+    """Whether a bloom filter may hold ``value``.  Since 5.16."""
+    buffer = bytearray(value)
+    try:
+        _call("BPF_MAP_LOOKUP_ELEM", bytearray(_ELEM.pack(fd, 0, 0, address(buffer), 0)))
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def map_update(fd: int, key: bytes, value: bytes | bytearray, flags: int = BPF_ANY) -> None:
     """Set a value.  E2BIG: the map is full; EEXIST/ENOENT with BPF_NOEXIST/BPF_EXIST."""
     _call("BPF_MAP_UPDATE_ELEM", bytearray(_ELEM.pack(fd, 0, address(key), address(value), flags)))

@@ -264,12 +264,13 @@ def attach_target(name: str, kind: int) -> tuple[int, int]:
     """``(BTF object fd or 0 for vmlinux, type id)`` of what a program attaches to by type.
 
     The caller closes the fd.  ``(0, 0)``: neither the kernel nor a loaded
-    module has such a type.
+    module has such a type.  ``module:name`` looks in that module only.
     """
-    id = type_id(name, kind)
+    wanted, _, name = name.rpartition(":")
+    id = 0 if wanted else type_id(name, kind)
     if id:
         return 0, id
-    for module in modules():
+    for module in [wanted] if wanted else modules():
         btf = module_btf(module)
         id = btf.find(name, kind) if btf else 0
         if btf and id >= btf.start_id:

@@ -59,6 +59,11 @@ def has(name: str) -> bool | None:
     return known
 
 
+def attach_cookies() -> bool:
+    """Whether the kernel tells a program the number of its attachment, which is given with a link."""
+    return not off("bpf_link") and has("attach_cookie") is not False
+
+
 def _attempt(action: Callable[[], int], *no: int) -> bool | None:
     """True if ``action`` yields an fd; False if it fails with one of the errnos ``no``; else None."""
     try:
@@ -156,22 +161,70 @@ def _pmu(name: str) -> Probe:
 
 
 def _multi(attach_type: int) -> Probe:
-    # Loading is refused (EINVAL) where the attach type is unknown; where it is known, an impossible path is.
+    # An old kernel may load the program all the same (it does not look at the attach type) and then refuses the
+    # unknown link with EINVAL; one that knows it goes as far as reading what to attach to from an impossible address.
+    bad = 8
+    if attach_type == consts.BPF_TRACE_KPROBE_MULTI:
+        tail = struct.pack("<IIQQQ", 0, 1, 0, bad, 0)  # flags, cnt, syms, addrs, cookies
+    else:
+        tail = struct.pack("<QQQQIIII", bad, bad, 0, 0, 1, 0, 0, 0)  # path, offsets, ref_ctrs, cookies, cnt, flags, pid
+
     def probe() -> bool | None:
         try:
             prog = bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, _RETURN_0, "GPL", attach_type=attach_type)
         except OSError as e:
             return False if e.errno in (errno.EINVAL, errno.E2BIG) else None
         try:
-            os.close(bpf.link_create(prog, 0, attach_type))
+            os.close(bpf.link_create(prog, 0, attach_type, tail=tail))
         except OSError as e:
-            # Known and built in: EINVAL for the empty set; a kernel without the machinery says EOPNOTSUPP.
-            return {errno.EINVAL: True, errno.EOPNOTSUPP: False}.get(e.errno or 0)
+            # A kernel that was built without the machinery says EOPNOTSUPP.
+            return {errno.EFAULT: True, errno.EINVAL: False, errno.EOPNOTSUPP: False}.get(e.errno or 0)
         finally:
             os.close(prog)
         return True
 
     return probe
+
+
+def _uprobe_multi_pid() -> bool | None:
+    # A directory is no file to probe; kernels that filter by process refuse the impossible pid before they see that.
+    if not has("uprobe_multi"):
+        return has("uprobe_multi")
+    kind = consts.BPF_TRACE_UPROBE_MULTI
+    try:
+        prog = bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, _RETURN_0, "GPL", attach_type=kind)
+    except OSError:
+        return None
+    from osmia.kernel.door import address
+
+    path, offset = b"/\0", bytes(8)
+    tail = struct.pack("<QQQQIIiI", address(path), address(offset), 0, 0, 1, 0, -1, 0)
+    try:
+        os.close(bpf.link_create(prog, 0, kind, tail=tail))
+    except OSError as e:
+        return {errno.EINVAL: True, errno.EBADF: False, errno.ESRCH: False}.get(e.errno or 0)
+    finally:
+        os.close(prog)
+    return None
+
+
+def _fentry() -> bool | None:
+    # A function that exists for such tests alone (net/bpf/test_run.c): attaching there disturbs nobody.
+    from osmia.kernel import btf_source
+
+    if not btf_source.has_kernel_btf():
+        return False
+    id = btf_source.type_id("bpf_fentry_test1", 12)  # BTF_KIND_FUNC
+    try:
+        prog = bpf.prog_load(
+            consts.BPF_PROG_TYPE_TRACING, _RETURN_0, "GPL", attach_type=consts.BPF_TRACE_FENTRY, attach_btf_id=id
+        )
+    except OSError as e:
+        return False if id and e.errno == errno.EINVAL else None
+    try:
+        return _attempt(lambda: bpf.raw_tracepoint_open(prog), errno.EINVAL, errno.ENOTSUP, bpf.ENOTSUPP, errno.EBUSY)
+    finally:
+        os.close(prog)
 
 
 def helper(number: int, prog_type: int = consts.BPF_PROG_TYPE_KPROBE) -> bool | None:
@@ -205,6 +258,13 @@ def _isa(insn: bytes) -> Probe:
     return probe
 
 
+def _syscall_prog() -> bool | None:
+    action = lambda: bpf.prog_load(  # noqa: E731
+        consts.BPF_PROG_TYPE_SYSCALL, _RETURN_0, "GPL", flags=consts.BPF_F_SLEEPABLE
+    )
+    return _attempt(action, errno.EINVAL)
+
+
 def _atomic_fetch() -> bool | None:
     # *(u64 *)(r10 - 8) = 0; r1 = atomic_fetch_add(r10 - 8, r1)
     return _isa(struct.pack("<BBhiBBhi", 0x7A, 10, -8, 0, 0xDB, 0x1A, -8, 1))()
@@ -223,10 +283,13 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "stats": (_stats, "5.8", "run time and run count per program"),
     "kprobe": (_pmu("kprobe"), "4.17", "dynamic tracing of kernel functions"),
     "uprobe": (_pmu("uprobe"), "4.17", "dynamic tracing of user functions"),
+    "fentry": (_fentry, "5.5", "entries and returns of kernel functions through BPF trampolines"),
     "kprobe_multi": (_multi(consts.BPF_TRACE_KPROBE_MULTI), "5.18", "many kernel functions with one link"),
     "uprobe_multi": (_multi(consts.BPF_TRACE_UPROBE_MULTI), "6.6", "many user functions with one link"),
+    "uprobe_multi_pid": (_uprobe_multi_pid, "6.10", "the same for all threads of one process only"),
     "bpf_loop": (_helper(consts.BPF_FUNC_loop), "5.17", "loops of any length"),
     "probe_read_kernel": (_helper(consts.BPF_FUNC_probe_read_kernel), "5.5", "reads of kernel memory by name"),
+    "syscall_prog": (_syscall_prog, "5.14", "programs that run on demand (tests)"),
     "get_stack": (_helper(consts.BPF_FUNC_get_stack), "4.18", "stacks written to memory instead of a stack map"),
     "attach_cookie": (_helper(consts.BPF_FUNC_get_attach_cookie), "5.15", "a number per attachment"),
     "get_func_ip": (_helper(consts.BPF_FUNC_get_func_ip), "5.15", "address of the traced function"),

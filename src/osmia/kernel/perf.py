@@ -20,10 +20,38 @@ if TYPE_CHECKING:
 PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_TRACEPOINT, PERF_TYPE_HW_CACHE, PERF_TYPE_RAW = range(5)
 PERF_COUNT_SW_CPU_CLOCK, PERF_COUNT_SW_TASK_CLOCK = 0, 1
 
+#: perf's own names -> (type, config); include/uapi/linux/perf_event.h
+EVENTS = {
+    "cpu-clock": (PERF_TYPE_SOFTWARE, 0),
+    "task-clock": (PERF_TYPE_SOFTWARE, 1),
+    "page-faults": (PERF_TYPE_SOFTWARE, 2),
+    "context-switches": (PERF_TYPE_SOFTWARE, 3),
+    "cpu-migrations": (PERF_TYPE_SOFTWARE, 4),
+    "minor-faults": (PERF_TYPE_SOFTWARE, 5),
+    "major-faults": (PERF_TYPE_SOFTWARE, 6),
+    "alignment-faults": (PERF_TYPE_SOFTWARE, 7),
+    "emulation-faults": (PERF_TYPE_SOFTWARE, 8),
+    "cycles": (PERF_TYPE_HARDWARE, 0),
+    "instructions": (PERF_TYPE_HARDWARE, 1),
+    "cache-references": (PERF_TYPE_HARDWARE, 2),
+    "cache-misses": (PERF_TYPE_HARDWARE, 3),
+    "branches": (PERF_TYPE_HARDWARE, 4),
+    "branch-misses": (PERF_TYPE_HARDWARE, 5),
+    "bus-cycles": (PERF_TYPE_HARDWARE, 6),
+    "ref-cycles": (PERF_TYPE_HARDWARE, 9),
+}
+# LLC loads and load misses: cache id | op << 8 | result << 16
+EVENTS["LLC-loads"] = (PERF_TYPE_HW_CACHE, 2)
+EVENTS["LLC-load-misses"] = (PERF_TYPE_HW_CACHE, 2 | 1 << 16)
+
+PERF_COUNT_SW_BPF_OUTPUT = 10
+PERF_SAMPLE_TIME, PERF_SAMPLE_RAW = 1 << 2, 1 << 10
+
 _SIZE = 112
-_DISABLED, _FREQ = 1 << 0, 1 << 10
+_DISABLED, _FREQ, _WATERMARK, _USE_CLOCK, _WRITE_BACKWARD = 1 << 0, 1 << 10, 1 << 14, 1 << 25, 1 << 27
+_CLOCKID_AT, _CLOCK_MONOTONIC = 92, 1
 _FLAG_FD_CLOEXEC = 8
-_IOC_ENABLE, _IOC_DISABLE, _IOC_SET_BPF = 0x2400, 0x2401, 0x40042408
+_IOC_ENABLE, _IOC_DISABLE, _IOC_SET_BPF, _IOC_PAUSE_OUTPUT = 0x2400, 0x2401, 0x40042408, 0x40042409
 
 
 def _kernel(attr: bytearray, pid: int, cpu: int, group: int, flags: int) -> int:
@@ -60,6 +88,27 @@ def attr(
     return bytearray(struct.pack(
         "<IIQQQQQIIQQ", type, _SIZE, config, freq or period, sample_type, 0, bits, wakeup, 0, config1, config2,
     ).ljust(_SIZE, b"\0"))  # fmt: skip
+
+
+def output_attr(*, wakeup: int = 1, backward: bool = False) -> bytearray:
+    """The event that bpf_perf_event_output() writes to: records with CLOCK_MONOTONIC time (4.4, use_clockid 4.1).
+
+    ``wakeup``: bytes after which the reader is woken.  ``backward``: the
+    newest record is at the head and the oldest are overwritten (4.7).
+    """
+    made = attr(
+        PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT, period=1, sample_type=PERF_SAMPLE_TIME | PERF_SAMPLE_RAW,
+        wakeup=wakeup,
+    )  # fmt: skip
+    bits = _USE_CLOCK | _WATERMARK | (_WRITE_BACKWARD if backward else 0)
+    struct.pack_into("<Q", made, 40, struct.unpack_from("<Q", made, 40)[0] | bits)
+    struct.pack_into("<i", made, _CLOCKID_AT, _CLOCK_MONOTONIC)
+    return made
+
+
+def pause(fd: int, paused: bool) -> None:
+    """Stop writing to an event's buffer, or go on; what comes meanwhile is refused with an error (4.7)."""
+    _ioctl(fd, _IOC_PAUSE_OUTPUT, int(paused), "PERF_EVENT_IOC_PAUSE_OUTPUT")
 
 
 def event_open(event: bytearray, *, pid: int = -1, cpu: int = -1) -> int:

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 
 
 class Machine:
-    """The simulated machine that kernel functions see when they run as Python; set its fields in tests."""
+    """The simulated machine that kernel functions see when they run as Python; set its fields in tests.
+
+    Example::
+
+        reads = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid] += 1
+
+        def test_a_read_is_counted():
+            machine.tgid = 181
+            read(None)  # as plain Python
+            assert reads[181] == 1
+    """
 
     def __init__(self) -> None:
         self.ktime = 0
@@ -33,6 +47,12 @@ class Machine:
         self.gid = 0
         self.cgroup_id = 1
         self.task: Any = None
+        self.func_ip = 0
+        self.kernel_stack: list[int] = []
+        self.user_stack: list[int] = []
+        self.counters: dict[str, int] = {}
+        self.printk: list[str] = []
+        self.attach_cookie = 0
 
 
 machine = Machine()
@@ -44,6 +64,14 @@ class Current:
     ``tgid`` (people's PID), ``pid`` (people's TID), ``comm``, ``uid``,
     ``gid`` (in the initial user namespace), ``cgroup_id`` (cgroup v2; 4.18)
     and ``task``, the ``task_struct`` itself.
+
+    Example::
+
+        reads = Hash[tuple[u32, u32, Comm], u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid, current.uid, current.comm] += 1
     """
 
     @property
@@ -103,49 +131,125 @@ def _builtin(function: Callable[..., Any]) -> Any:
 
 @_builtin
 def ktime() -> int:
-    """Nanoseconds since boot, without suspend (CLOCK_MONOTONIC): bpf_ktime_get_ns, 4.1."""
+    """Nanoseconds since boot, without suspend (CLOCK_MONOTONIC): bpf_ktime_get_ns, 4.1.
+
+    Example::
+
+        since = Hash[u32, u64]()
+        took = log2_hist("nsecs")
+
+        @tracepoint("syscalls:sys_enter_read")
+        def enter(call):
+            since[current.pid] = ktime()
+
+        @tracepoint("syscalls:sys_exit_read")
+        def leave(call):
+            start = since.pop(current.pid)
+            if start is not None:
+                took.add(ktime() - start)
+    """
     return machine.ktime
 
 
 @_builtin
 def boot_ktime() -> int:
-    """Nanoseconds since boot, suspend included (CLOCK_BOOTTIME): bpf_ktime_get_boot_ns, 5.8."""
+    """Nanoseconds since boot, suspend included (CLOCK_BOOTTIME): bpf_ktime_get_boot_ns, 5.8.
+
+    Example::
+
+        started = Hash[u32, u64]()
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            started[current.tgid] = boot_ktime()
+    """
     return machine.boot_ktime
 
 
 @_builtin
 def cpu() -> int:
-    """Number of the CPU that the probe runs on."""
+    """Number of the CPU that the probe runs on.
+
+    Example::
+
+        runs = Hash[tuple[u32, u32], u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            runs[current.tgid, cpu()] += 1
+    """
     return machine.cpu
 
 
 @_builtin
 def random() -> int:
-    """A pseudo-random u32: bpf_get_prandom_u32, 4.1."""
+    """A pseudo-random u32: bpf_get_prandom_u32, 4.1.
+
+    Example::
+
+        seen = Array[u64](2)
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            seen[0] += 1
+            if random() % 4 == 0:  # one in four
+                seen[1] += 1
+    """
     return machine.random() & 0xFFFFFFFF
 
 
 @_builtin
 def user_str(pointer: Any, size: int = 256) -> str:
-    """The string at a user address, up to ``size`` - 1 bytes (a constant); empty where it cannot be read (5.5)."""
+    """The string at a user address, up to ``size`` - 1 bytes (a constant); empty where it cannot be read (5.5).
+
+    Example::
+
+        @tracepoint("syscalls:sys_enter_chdir")
+        def enter(call):
+            print(f"{current.tgid} changes to {user_str(call.filename, 64)}")
+    """
     return _memory_text(pointer, size)
 
 
 @_builtin
 def kernel_str(pointer: Any, size: int = 64) -> str:
-    """The string at a kernel address, up to ``size`` - 1 bytes (a constant); empty where it cannot be read (5.5)."""
+    """The string at a kernel address, up to ``size`` - 1 bytes (a constant); empty where it cannot be read (5.5).
+
+    Example::
+
+        @raw_tracepoint("sched_process_exec")
+        def executed(task, old_pid, program):
+            print(f"{task.tgid} runs {kernel_str(program.filename)}")
+    """
     return _memory_text(pointer, size)
 
 
 @_builtin
 def read_user(pointer: Any, kind: Any, index: int = 0) -> Any:
-    """The ``kind`` (an integer type) at a user address, or at element ``index`` of an array there; 0 on a fault."""
+    """The ``kind`` (an integer type) at a user address, or at element ``index`` of an array there; 0 on a fault.
+
+    Example::
+
+        asked = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_clock_nanosleep")
+        def enter(call):
+            asked[current.tgid] = read_user(call.rqtp, u64, 1)  # of struct timespec: seconds, nanoseconds
+    """
     return machine.memory.get(int(pointer) + index * kind.size, zero(kind))
 
 
 @_builtin
 def read_kernel(pointer: Any, kind: Any, index: int = 0) -> Any:
-    """The ``kind`` (an integer type) at a kernel address; 0 on a fault."""
+    """The ``kind`` (an integer type) at a kernel address; 0 on a fault.
+
+    Example::
+
+        @raw_tracepoint("sched_process_exec")
+        def executed(task, old_pid, program):
+            if read_kernel(program.filename, u8) == ord("/"):
+                print(f"{task.tgid} has an absolute path")
+    """
     return machine.memory.get(int(pointer) + index * kind.size, zero(kind))
 
 
@@ -154,25 +258,55 @@ def cast(pointer: Any, kind: Any) -> Any:
     """``pointer`` as a pointer to the kernel structure ``kind``: ``"struct mount"`` or a flavour class.
 
     ``cast(p, "struct x", user=True)`` for a user address.
+
+    Example::
+
+        @tracepoint("syscalls:sys_enter_clock_nanosleep")
+        def enter(call):
+            wanted = cast(call.rqtp, "struct __kernel_timespec", user=True)
+            print(f"{current.tgid} sleeps {wanted.tv_sec} s and {wanted.tv_nsec} ns")
     """
     return pointer
 
 
 @_builtin
 def container_of(pointer: Any, kind: str, member: str) -> Any:
-    """The structure ``kind`` (``"struct mount"``) whose field ``member`` is at ``pointer``."""
+    """The structure ``kind`` (``"struct mount"``) whose field ``member`` is at ``pointer``.
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            task = container_of(current.task.se, "struct task_struct", "se")
+            print(f"{task.tgid} is {current.tgid}")
+    """
     return pointer
 
 
 @_builtin
 def exists(field: Any) -> bool:
-    """Whether this kernel has the field (``exists(task.__state)``) or type (``exists("struct folio")``)."""
+    """Whether this kernel has the field (``exists(task.__state)``) or type (``exists("struct folio")``).
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            if exists("struct folio"):
+                print("this kernel has folios")
+    """
     return field is not None
 
 
 @_builtin
 def sizeof(kind: Any) -> int:
-    """Size in bytes, on the target kernel, of a structure (``"struct sock"``) or of a field (``task.comm``)."""
+    """Size in bytes, on the target kernel, of a structure (``"struct sock"``) or of a field (``task.comm``).
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            print(f"{current.tgid}: a name has {sizeof(current.task.comm)} bytes")
+    """
     from osmia.lang.types import size_align
 
     return size_align(kind)[0]
@@ -180,32 +314,155 @@ def sizeof(kind: Any) -> int:
 
 @_builtin
 def enum_value(enum: str, enumerator: str) -> int:
-    """Value of an enumerator on the target kernel: ``enum_value("bpf_func_id", "BPF_FUNC_loop")``."""
+    """Value of an enumerator on the target kernel: ``enum_value("bpf_func_id", "BPF_FUNC_loop")``.
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            print(f"{current.tgid}: the helper has number {enum_value('bpf_func_id', 'BPF_FUNC_ktime_get_ns')}")
+    """
     raise NotImplementedError("enum_value() has no meaning on the simulated machine; patch it in the test")
 
 
 @_builtin
 def enum_exists(enum: str, enumerator: str) -> bool:
-    """Whether the target kernel has the enumerator."""
-    raise NotImplementedError("enum_exists() has no meaning on the simulated machine; patch it in the test")
+    """Whether the target kernel has the enumerator; the simulated machine is a new one and has them all.
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            if enum_exists("bpf_func_id", "BPF_FUNC_map_lookup_elem"):
+                print(f"{current.tgid} runs on a kernel with maps")
+    """
+    return True
 
 
 @_builtin
 def cgroup_under(path_id: int) -> bool:
-    """Whether the current task is in the cgroup with id ``path_id`` or below it (cgroup v2; 5.7)."""
+    """Whether the current task is in the cgroup with id ``path_id`` or below it (cgroup v2; 5.7).
+
+    Example::
+
+        ROOT = 1  # the id of the topmost cgroup
+        tasks = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            if cgroup_under(ROOT):
+                tasks[current.tgid] += 1
+    """
     return machine.cgroup_id == path_id
 
 
 @_builtin
 def fls(value: int) -> int:
-    """Position of the highest set bit, from 1; 0 for 0 (``int.bit_length`` of a u64)."""
+    """Position of the highest set bit, from 1; 0 for 0 (``int.bit_length`` of a u64).
+
+    Example::
+
+        lengths = Hash[tuple[u32, u32], u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            lengths[current.tgid, fls(call.count)] += 1  # 13: from 4096 to 8191 bytes
+    """
     return (value & ((1 << 64) - 1)).bit_length()
 
 
 @_builtin
+def func_ip() -> int:
+    """Kernel address of the function that the probe is on: bpf_get_func_ip, 5.15.
+
+    Before that it is known at a kprobe (x86-64 and arm64), and 0 elsewhere.
+    :func:`osmia.kernel.kallsyms.symbol` gives its name on the user side.
+
+    Example::
+
+        calls = Hash[tuple[u32, u64], u64]()
+
+        @kprobe_multi("vfs_read", "vfs_write")
+        def called():
+            calls[current.tgid, func_ip()] += 1
+    """
+    return machine.func_ip
+
+
+@_builtin
+def attach_cookie() -> int:
+    """The number given to this attachment: bpf_get_attach_cookie, 5.15; 0 where the kernel has none.
+
+    For ``kprobe_multi`` it is the function's position in the list of functions that the link reports.
+
+    Example::
+
+        calls = Hash[tuple[u32, u64], u64]()
+
+        @uprobe("c:getenv", "c:setenv")
+        def called():
+            calls[current.tgid, attach_cookie()] += 1  # 0: called.names[0]
+    """
+    return machine.attach_cookie
+
+
+@_builtin
 def lost(why: str, n: int = 1) -> None:
-    """Count something that could not be recorded; shown at the end under the constant text ``why``."""
+    """Count something that could not be recorded; shown at the end under the constant text ``why``.
+
+    Example::
+
+        begun = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_exit_read")
+        def leave(call):
+            if begun.pop(current.pid) is None:
+                lost("the beginning of a read")
+    """
     machine.lost[why] = machine.lost.get(why, 0) + n
+
+
+@_builtin
+def trace_printk(*values: Any) -> None:
+    """Write a line to the kernel's trace pipe: ``trace_printk(f"{pid} opened {name}")``: bpf_trace_printk, 4.1.
+
+    For debugging, and where others read the pipe: it is one for the whole
+    machine, slow, and drops lines under load.  ``print()`` is the better way.
+    Up to three values (12 from 5.16 on); before 5.13 one text among them and
+    no percent sign.  ``{x:x}`` for hexadecimal.  :class:`osmia.kernel.trace_pipe.TracePipe`
+    reads it, raw or as fields.
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            trace_printk(f"{current.comm} runs as {current.pid}")
+    """
+    machine.printk.append(" ".join(map(str, values)))
+
+
+@_builtin
+def tail_call(array: Any, index: int) -> None:
+    """Jump to program ``index`` of a :class:`osmia.ProgArray` and do not come back: bpf_tail_call, 4.2.
+
+    Goes on behind the call where there is no such program.
+
+    Example::
+
+        long = Hash[u32, u64]()
+
+        @tail_program(tracepoint("syscalls:sys_enter_read"))
+        def large(call):
+            long[current.tgid] += 1
+
+        steps = ProgArray([large])
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            if call.count > 4096:
+                tail_call(steps, 0)
+    """
+    array.jump(index)
 
 
 def _memory_text(pointer: Any, size: int) -> str:
@@ -217,7 +474,20 @@ def _memory_text(pointer: Any, size: int) -> str:
 
 
 def subprogram(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a helper function to become a BPF subprogram (4.16), instead of being inlined where it is called."""
+    """Mark a helper function to become a BPF subprogram (4.16), instead of being inlined where it is called.
+
+    Example::
+
+        squares = Hash[u32, u64]()
+
+        @subprogram
+        def square(n: u64) -> u64:
+            return n * n
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            squares[current.tgid] = square(call.count)
+    """
     _subprograms.append(function)
     return function
 

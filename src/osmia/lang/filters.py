@@ -7,7 +7,8 @@ is not given is pruned by the verifier.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cgroup_under, current, subprogram
+from osmia.lang.builtins import current, subprogram
+from osmia.lang.drift import in_cgroup
 from osmia.lang.options import option
 from osmia.lang.types import Str, u64
 
@@ -29,4 +30,4 @@ def wanted() -> bool:
         return False
     if name and name not in current.comm:
         return False
-    return not (cgroup and not cgroup_under(cgroup))
+    return not (cgroup and not in_cgroup(cgroup))

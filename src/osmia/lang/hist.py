@@ -179,17 +179,52 @@ class LogLinear(Hist):
 
 
 def log2_hist(unit: str = "value", *, key: Any = None, max_entries: int = 1024) -> Log2:
-    """A histogram in powers of two; ``unit`` is its heading (``"usecs"``), ``key`` a type for one per key."""
+    """A histogram in powers of two; ``unit`` is its heading (``"usecs"``), ``key`` a type for one per key.
+
+    Example::
+
+        sizes = log2_hist("bytes", key=Comm)
+
+        @tracepoint("syscalls:sys_exit_read")
+        def leave(call):
+            if call.ret > 0:
+                sizes[current.comm].add(call.ret)
+    """
     return Log2(unit, key, max_entries)
 
 
 def linear_hist(
     unit: str = "value", *, low: int = 0, high: int = 100, step: int = 1, key: Any = None, max_entries: int = 1024
 ) -> Linear:
-    """A histogram of ``step`` wide buckets from ``low`` to ``high``."""
+    """A histogram of ``step`` wide buckets from ``low`` to ``high``.
+
+    Example::
+
+        descriptors = linear_hist("fd", low=0, high=64, step=4)
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            descriptors.add(call.fd)
+    """
     return Linear(unit, key, max_entries, low, high, step)
 
 
 def loglin_hist(unit: str = "value", *, bits: int = 3, key: Any = None, max_entries: int = 256) -> LogLinear:
-    """A log-linear histogram: percentiles to within ``2**-bits`` of the value."""
+    """A log-linear histogram: percentiles to within ``2**-bits`` of the value.
+
+    Example::
+
+        since = PerThread[u64]()
+        took = loglin_hist("nsecs", bits=4)
+
+        @tracepoint("syscalls:sys_enter_read")
+        def enter(call):
+            since.value = ktime()
+
+        @tracepoint("syscalls:sys_exit_read")
+        def leave(call):
+            start = since.take()
+            if start is not None:
+                took.add(ktime() - start)
+    """
     return LogLinear(unit, key, max_entries, bits)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
         def update(self, key: bytes, value: bytes, flags: int = 0) -> None: ...
         def delete(self, key: bytes) -> bool: ...
         def items(self) -> Iterator[tuple[bytes, bytes]]: ...
+        def items_and_delete(self) -> Iterator[tuple[bytes, bytes]]: ...
+        def update_many(self, pairs: list[tuple[bytes, bytes]]) -> None: ...
+        def delete_many(self, keys: list[bytes]) -> int: ...
+        def close(self) -> None: ...
 
 
 # BPF_MAP_TYPE_* numbers (include/uapi/linux/bpf.h), spelled here because lang may be used without any kernel.
@@ -43,6 +47,11 @@ class MapBase:
     """What every map has: ``name`` (the variable's, filled in when its module is assembled), kernel type, size."""
 
     map_type = 0
+    #: BPF_F_* flags of its creation, and the word that some kinds take besides.
+    flags = 0
+    extra = 0
+    #: Whether the map is kept in bpffs under its name: see :func:`pinned`.
+    pinned = False
 
     def __init__(self) -> None:
         self.name = ""
@@ -92,6 +101,17 @@ class Map(MapBase, MutableMapping, metaclass=_MapType):  # type: ignore[type-arg
             self._codec = decoder(self.key), decoder(self.value)
         return self._codec
 
+    def _raw_key(self, key: Any) -> bytes:
+        """The bytes of a key, as the kernel has them."""
+        return encode(self.key, key)
+
+    def _raw_value(self, value: Any) -> bytes:
+        """The bytes of a value; per-CPU maps get it on every CPU."""
+        raw = encode(self.value, value)
+        if self.percpu and self.live is not None:
+            raw = raw.ljust((len(raw) + 7) // 8 * 8, b"\0") * self.live.ncpus
+        return raw
+
     def _fold(self, raw: bytes) -> Any:
         """One value from the kernel's bytes; per-CPU values are summed where they are numbers, else listed."""
         read = self._codecs()[1]
@@ -112,7 +132,7 @@ class Map(MapBase, MutableMapping, metaclass=_MapType):  # type: ignore[type-arg
                     return self._sim[key]
                 return zero(self.value)
             return self._sim[key]
-        raw = self.live.lookup(encode(self.key, key))
+        raw = self.live.lookup(self._raw_key(key))
         if raw is None:
             raise KeyError(key)
         return self._fold(raw)
@@ -121,21 +141,18 @@ class Map(MapBase, MutableMapping, metaclass=_MapType):  # type: ignore[type-arg
         if self.live is None:
             self._sim[key] = value
             return
-        raw = encode(self.value, value)
-        if self.percpu:
-            raw = raw.ljust((len(raw) + 7) // 8 * 8, b"\0") * self.live.ncpus
-        self.live.update(encode(self.key, key), raw)
+        self.live.update(self._raw_key(key), self._raw_value(value))
 
     def __delitem__(self, key: Any) -> None:
         if self.live is None:
             self._sim.pop(key, None)
-        elif not self.live.delete(encode(self.key, key)):
+        elif not self.live.delete(self._raw_key(key)):
             raise KeyError(key)
 
     def __contains__(self, key: object) -> bool:
         if self.live is None:
             return key in self._sim
-        return self.live.lookup(encode(self.key, key)) is not None
+        return self.live.lookup(self._raw_key(key)) is not None
 
     def __iter__(self) -> Iterator[Any]:
         if self.live is None:
@@ -166,12 +183,57 @@ class Map(MapBase, MutableMapping, metaclass=_MapType):  # type: ignore[type-arg
         if self.live is None:
             return self._sim.pop(key, default)
         value = self.get(key, default)
-        self.live.delete(encode(self.key, key))
+        self.live.delete(self._raw_key(key))
         return value
 
     def clear(self) -> None:
-        for key in list(self):
-            self.pop(key)
+        """Remove everything; what is counted meanwhile may go with it: :meth:`take` and snapshots lose nothing."""
+        if self.live is None:
+            self._sim.clear()
+            return
+        read = self._codecs()[0]
+        self.delete_many([read(key) for key, _ in self.live.items()])
+
+    def close(self) -> None:
+        """Let a live map go that this object has for itself: one out of a map of maps, or opened by path or id."""
+        live, self.live = self.live, None
+        if live is not None:
+            live.close()
+
+    # -- many at once: one system call per some thousand elements where the kernel can (5.6), else one per element
+
+    def set_many(self, pairs: Any) -> None:
+        """Set all of ``pairs`` (a mapping, or key and value pairs).  UserError when the map gets full on the way."""
+        given = list(pairs.items() if hasattr(pairs, "items") else pairs)
+        if self.live is None:
+            self._sim.update(given)
+            return
+        self.live.update_many([(self._raw_key(key), self._raw_value(value)) for key, value in given])
+
+    def delete_many(self, keys: Any) -> int:
+        """Remove all of ``keys``; how many were there."""
+        if self.live is None:
+            return sum(self._sim.pop(key, self) is not self for key in keys)
+        return self.live.delete_many([self._raw_key(key) for key in keys])
+
+    def take(self) -> list[tuple[Any, Any]]:
+        """Read everything and remove it, each element in one step: no count is lost in between.
+
+        Where the kernel has no such step (hash maps before 5.6) an update
+        between reading and removing is lost: use :meth:`snapshot` there.
+        """
+        if self.live is None:
+            out = list(self._sim.items())
+            self._sim.clear()
+            return out
+        read = self._codecs()[0]
+        return [(read(key), self._fold(value)) for key, value in self.live.items_and_delete()]
+
+    def snapshot(self) -> Any:
+        """All entries as they are now: a :class:`osmia.lang.snapshots.Snapshot`, which can be subtracted."""
+        from osmia.lang.snapshots import Snapshot
+
+        return Snapshot(self.items())
 
 
 def _plain(kind: Any) -> Any:
@@ -185,26 +247,62 @@ def _name(kind: Any) -> str:
 
 
 class Hash(Map):
-    """``Hash[K, V](max_entries=10240)``: BPF_MAP_TYPE_HASH (3.19).  Full: the update fails and is counted."""
+    """``Hash[K, V](max_entries=10240)``: BPF_MAP_TYPE_HASH (3.19).  Full: the update fails and is counted.
+
+    Example::
+
+        reads = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid] += 1
+    """
 
     map_type = HASH
 
 
 class LruHash(Map):
-    """BPF_MAP_TYPE_LRU_HASH (4.10): when full, entries that were not used lately make room."""
+    """BPF_MAP_TYPE_LRU_HASH (4.10): when full, entries that were not used lately make room.
+
+    Example::
+
+        opened = LruHash[u32, u64](1024)
+
+        @tracepoint("syscalls:sys_enter_openat")
+        def enter(call):
+            opened[current.tgid] = ktime()  # of each process, its last one
+    """
 
     map_type = LRU_HASH
 
 
 class PerCpuHash(Map):
-    """BPF_MAP_TYPE_PERCPU_HASH (4.6): one value per CPU; numbers are summed when read."""
+    """BPF_MAP_TYPE_PERCPU_HASH (4.6): one value per CPU; numbers are summed when read.
+
+    Example::
+
+        asked = PerCpuHash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            asked[current.tgid] += call.count
+    """
 
     map_type = PERCPU_HASH
     percpu = True
 
 
 class Array(Map):
-    """``Array[V](n)``: ``n`` values by index, zero at first: BPF_MAP_TYPE_ARRAY (3.19)."""
+    """``Array[V](n)``: ``n`` values by index, zero at first: BPF_MAP_TYPE_ARRAY (3.19).
+
+    Example::
+
+        by_length = Array[u64](65)
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            by_length[fls(call.count)] += 1
+    """
 
     map_type = ARRAY
 
@@ -219,12 +317,47 @@ class Array(Map):
         size_align(value)
         return type(f"{cls.__name__}[{_name(value)}]", (cls,), {"key": u32, "value": value})
 
+    def clear(self) -> None:
+        """Set every element to zero."""
+        if self.live is None:
+            self._sim.clear()
+        else:
+            self.set_many([(at, zero(self.value)) for at in range(self.max_entries)])
+
 
 class PerCpuArray(Array):
-    """BPF_MAP_TYPE_PERCPU_ARRAY (4.6): per CPU ``n`` values by index; numbers are summed when read."""
+    """BPF_MAP_TYPE_PERCPU_ARRAY (4.6): per CPU ``n`` values by index; numbers are summed when read.
+
+    Example::
+
+        switches = PerCpuArray[u64](1)
+
+        @tracepoint("sched:sched_switch")
+        def switch(record):
+            switches[0] += 1
+    """
 
     map_type = PERCPU_ARRAY
     percpu = True
+
+
+def pinned(item: Any) -> Any:
+    """Keep a map in bpffs (``/sys/fs/bpf/NAME``): ``counts = pinned(Hash[u32, u64]())``.
+
+    It outlives the run, and the next one goes on with what it holds; a map
+    of another shape under that name is an error.  ``osmia.open_map`` reads
+    it from elsewhere.
+
+    Example::
+
+        reads = pinned(Hash[u32, u64]())
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid] += 1
+    """
+    item.pinned = True
+    return item
 
 
 class Ring(MapBase):
@@ -233,6 +366,19 @@ class Ring(MapBase):
     ``with ring.reserve() as e:`` fills in one event and sends it at the end
     of the block; where the ring is full the block is skipped and the loss
     counted.  ``size`` in bytes, a power of two.
+
+    Example::
+
+        class Start(Event):
+            pid: u32
+            comm: Comm
+
+        starts = Ring(Start, 1 << 16)
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            with starts.reserve() as e:
+                e.pid, e.comm = current.tgid, current.comm
     """
 
     map_type = RINGBUF

@@ -166,5 +166,15 @@ def option(
     """Declare a command-line option of this tool; see :class:`Option`.
 
     Typed as Any, because in kernel code it is a number and not an object.
+
+    Example::
+
+        pid = option("-p", "--pid", type=int, help="this process only")
+        reads = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            if not pid or current.tgid == pid:
+                reads[current.tgid] += 1
     """
     return Option(*flags, type=type, default=default, help=help, metavar=metavar, choices=choices, parse=parse)

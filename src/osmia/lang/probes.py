@@ -37,14 +37,30 @@ class Hook:
         """The ELF section that libbpf expects for it."""
         if self.kind == "tracepoint":
             return "tracepoint/" + self.target.replace(":", "/")
-        return f"{self.kind}/{self.target}" if self.target else self.kind
+        if self.kind in ("socket_filter", "xdp", "tc"):  # their names have no place for the device
+            return {"socket_filter": "socket", "xdp": "xdp", "tc": f"tcx/{self.params.get('direction')}"}[self.kind]
+        kind = self.kind.replace("_multi", ".multi")  # libbpf's spelling
+        return f"{kind}/{self.target}" if self.target else kind
+
+
+class TailCall(Exception):
+    """How ``tail_call()`` leaves a function that runs as Python."""
+
+    def __init__(self, prog: Prog) -> None:
+        super().__init__(prog.name)
+        self.prog = prog
 
 
 class Prog:
     """A kernel function and its plan: the hooks to try, in order; the first that this kernel offers is taken.
 
-    ``optional``: no error where the kernel offers none of them.
+    ``optional``: no error where the kernel offers none of them.  ``tail``:
+    it is only loaded, because other programs jump to it.
     """
+
+    tail = False
+    #: What each ``attach_cookie()`` stands for, once it is attached to several places.
+    names: list[str] = []
 
     def __init__(self, function: Callable[..., Any], hooks: tuple[Hook, ...], optional: bool = False) -> None:
         if isinstance(function, Prog):
@@ -58,7 +74,10 @@ class Prog:
         self.__wrapped__ = function
 
     def __call__(self, *args: Any) -> Any:
-        return self.function(*args)
+        try:
+            return self.function(*args)
+        except TailCall as jump:
+            return jump.prog(*args)
 
     def elf_name(self, hook: Hook) -> str:
         """Name of the program in the object: the function's, with the hook's kind where there are several."""
@@ -91,6 +110,12 @@ def tracepoint(name: str, *more: str, optional: bool = False) -> Plan:
 
     For ``syscalls:sys_enter_NAME`` the fields are the call's arguments by
     name, for ``syscalls:sys_exit_NAME`` there is ``ret``.  BPF since 4.7.
+
+    Example::
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            print(f"{current.comm} started as {record.pid}")
     """
     for one in (name, *more):
         if one.count(":") != 1 or not all(one.split(":")):
@@ -99,37 +124,141 @@ def tracepoint(name: str, *more: str, optional: bool = False) -> Plan:
 
 
 def raw_tracepoint(name: str, *, optional: bool = False) -> Plan:
-    """The same event without its record: the function's arguments are the tracepoint's own, by position (4.17)."""
+    """The same event without its record: the function's arguments are the tracepoint's own, by position (4.17).
+
+    Example::
+
+        @raw_tracepoint("sched_process_exec")
+        def executed(task, old_pid, program):
+            print(f"{task.comm} started as {task.tgid}")
+    """
     return Plan((Hook("raw_tracepoint", _event(name)),), optional)
 
 
 def tp_btf(name: str, *, optional: bool = False) -> Plan:
-    """As :func:`raw_tracepoint`, with arguments that may be dereferenced directly (BTF, 5.5)."""
+    """As :func:`raw_tracepoint`, with arguments that may be dereferenced directly (BTF, 5.5).
+
+    Example::
+
+        @tp_btf("sched_process_exec")
+        def executed(task, old_pid, program):
+            print(f"{task.real_parent.comm} started {task.tgid}")
+    """
     return Plan((Hook("tp_btf", _event(name)),), optional)
 
 
 def perf_event(kind: str = "cpu-clock", *, frequency: Any = 0, period: Any = 0) -> Plan:
-    """Timed sampling: ``frequency`` samples a second on every CPU, or one each ``period`` events.
+    """Sampling: ``frequency`` samples a second on every CPU, or one each ``period`` events (ns for the clocks).
 
-    ``kind``: ``cpu-clock``, ``task-clock``, ``page-faults``, ``context-switches``, ``cpu-migrations``.
+    ``kind`` is spelled as in ``perf list``: software (``cpu-clock``,
+    ``page-faults``, ``context-switches`` ...), hardware (``cpu-cycles``,
+    ``instructions``, ``cache-misses`` ...), caches (``L1-dcache-load-misses``,
+    ``LLC-loads``, ``dTLB-store-misses`` ...) or raw (``r01c2``, the number
+    in the processor's manual).  The function's argument has ``sample_period``,
+    ``addr`` (of a page fault; 0 where the event has none) and ``ip``, the
+    interrupted instruction.  4.9.
+
+    Example::
+
+        hot = Hash[u64, u64]()
+
+        @perf_event("page-faults", period=1)
+        def fault(sample):
+            hot[sample.addr // 4096] += 1
     """
     if bool(frequency) == bool(period):
         raise TypeError("perf_event: give frequency= or period=, one of them")
     return Plan((Hook("perf_event", "", event=kind, frequency=frequency, period=period),))
 
 
-def iterator(target: str) -> Plan:
-    """Run for each object of a kind (``task``, ``task_file``, ``bpf_map``, …) when the user side reads (5.8)."""
-    return Plan((Hook("iter", target),))
+def iterator(target: str, map: Any = None, *, optional: bool = False) -> Plan:
+    """Run for each object of a kind (``task``, ``task_file``, ``bpf_map``, …) when the user side reads (5.8).
+
+    The argument's fields are those of the kernel's ``struct bpf_iter__KIND``;
+    pointers are None in the one call after the last object.  Kinds:
+    ``task``, ``task_file``, ``bpf_map``, ``netlink``, ``ipv6_route`` (5.8),
+    ``tcp``, ``udp``, ``bpf_map_elem``, ``bpf_prog`` (5.9), ``task_vma``
+    (5.12), ``unix`` (5.15), ``bpf_link`` (5.19), ``ksym`` (6.0), ``cgroup``
+    (6.1).  ``bpf_map_elem`` walks a map of the tool: ``map`` says which, and
+    ``key`` and ``value`` then have its types.
+
+    Example::
+
+        reads = Hash[u32, u64]()
+        total = Array[u64](1)
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid] += 1
+
+        @iterator("bpf_map_elem", map=reads)
+        def add(element):
+            value = element.value
+            if value is not None:
+                total[0] += value
+
+        @iterator("task")
+        def show(record):
+            task = record.task
+            if task:
+                print(f"{task.tgid} {task.comm}")
+    """
+    if (target == "bpf_map_elem") != (map is not None):
+        raise TypeError('iterator("bpf_map_elem", map=m) walks the map m; other iterators take no map')
+    return Plan((Hook("iter", target, **({} if map is None else {"map": map})),), optional)
 
 
 def syscall_prog(function: Callable[..., Any]) -> Prog:
-    """A program that user space runs (BPF_PROG_TYPE_SYSCALL, 5.14); its argument is a pointer to the context."""
+    """A program that user space runs (BPF_PROG_TYPE_SYSCALL, 5.14); its argument is a pointer to the context.
+
+    Example::
+
+        @syscall_prog
+        def double(context):
+            context[1] = context[0] * 2
+    """
     return Prog(function, (Hook("syscall", ""),))
 
 
+def tail_program(plan: Plan | Callable[..., Any]) -> Callable[[Callable[..., Any]], Prog]:
+    """A program that others jump to with ``tail_call()``: ``@tail_program(tracepoint("sched:sched_switch"))``.
+
+    The plan says what kind of program it is and what its argument is, which
+    must be those of the programs that jump; it is not attached itself.
+
+    Example::
+
+        long = Hash[u32, u64]()
+
+        @tail_program(tracepoint("syscalls:sys_enter_read"))
+        def large(call):
+            long[current.tgid] += 1
+
+        steps = ProgArray([large])
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            if call.count > 4096:
+                tail_call(steps, 0)
+    """
+
+    def decorate(function: Callable[..., Any]) -> Prog:
+        prog: Prog = plan(function)
+        prog.tail = True
+        return prog
+
+    return decorate
+
+
 def first_of(*plans: Plan) -> Plan:
-    """An ordered plan: ``@first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))``."""
+    """An ordered plan: ``@first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))``.
+
+    Example::
+
+        @first_of(tp_btf("sched_process_exec"), raw_tracepoint("sched_process_exec"))
+        def executed(task, old_pid, program):
+            print(f"{task.comm} started as {task.tgid}")
+    """
     hooks = tuple(hook for plan in plans for hook in plan.hooks)
     return Plan(hooks, all(plan.optional for plan in plans))
 

@@ -27,6 +27,20 @@ class Col:
     ``show`` turns the value into text (table and CSV only; JSON keeps the
     value); ``when`` (an option or a function) hides the column while false.
     ``row`` computes the value from the whole event instead of taking a field.
+
+    Example::
+
+        reads = Hash[tuple[u32, Comm], u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid, current.comm] += 1
+
+        tool = count_table(reads, [
+            Col("f0", "PID", 8, align="<"),
+            Col("f1", "PROGRAM", 16, show=str.upper),
+            Col("count"),
+        ])
     """
 
     __slots__ = ("align", "field", "heading", "row", "show", "when", "width")
@@ -113,15 +127,54 @@ class CountTable(Template):
 
 
 def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) -> EventTable:
-    """Show each event of ``ring`` as a row; without ``columns`` each field of the event is one."""
+    """Show each event of ``ring`` as a row; without ``columns`` each field of the event is one.
+
+    Example::
+
+        class Start(Event):
+            pid: u32
+            comm: Comm
+
+        starts = Ring(Start)
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            with starts.reserve() as e:
+                e.pid, e.comm = current.tgid, current.comm
+
+        tool = event_table(starts)
+    """
     return EventTable(ring, columns, **named)
 
 
 def histogram(hist: Hist, **named: Any) -> Histogram:
-    """Show ``hist`` every interval, or at the end."""
+    """Show ``hist`` every interval, or at the end.
+
+    Example::
+
+        sizes = log2_hist("bytes", key=Comm)
+
+        @tracepoint("syscalls:sys_exit_read")
+        def leave(call):
+            if call.ret > 0:
+                sizes[current.comm].add(call.ret)
+
+        tool = histogram(sizes, section="program")
+    """
     return Histogram(hist, **named)
 
 
 def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
-    """Show ``map`` (key → number) as a table every interval, or at the end."""
+    """Show ``map`` (key → number) as a table every interval, or at the end.
+
+    Example::
+
+        reads = Hash[u32, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            reads[current.tgid] += 1
+
+        tool = count_table(reads, [Col("key", "PID", 8), Col("count")], banner="Counting reads")
+    """
     return CountTable(map, columns, **named)

@@ -98,6 +98,18 @@ class Str(str, metaclass=_Sized):
 
     As the last field of an event and of 256 bytes or more it is sent with
     the length that it has.
+
+    Example::
+
+        class Open(Event):
+            path: Str[256]
+
+        opens = Ring(Open)
+
+        @tracepoint("syscalls:sys_enter_openat")
+        def enter(call):
+            with opens.reserve() as e:
+                e.path = call.filename
     """
 
     n = 0
@@ -145,7 +157,22 @@ class Address(int, metaclass=_Sized):
 
 
 class User(Address):
-    """``User["char"]``: an address in the traced program's memory, 8 bytes; a number on the user side."""
+    """``User["char"]``: an address in the traced program's memory, 8 bytes; a number on the user side.
+
+    Example::
+
+        asked = Hash[u32, User["char"]]()
+
+        @tracepoint("syscalls:sys_enter_openat")
+        def enter(call):
+            asked[current.pid] = call.filename  # the file name is read when the call is over
+
+        @tracepoint("syscalls:sys_exit_openat")
+        def leave(call):
+            name = asked.pop(current.pid)
+            if name is not None:
+                print(f"{user_str(name)}: {call.ret}")
+    """
 
     space = "user"
 
@@ -162,6 +189,22 @@ class Strs(list, metaclass=_Sized):  # type: ignore[type-arg]
     ``Strs[n, each]`` sets ``each`` (default: ``n``, at most 4096).  The
     kernel half calls ``e.field.add(pointer)``; what did not fit is marked:
     ``truncated`` of the decoded value is True.
+
+    Example::
+
+        class Start(Event):
+            words: Strs[1024]
+
+        starts = Ring(Start)
+
+        @tracepoint("syscalls:sys_enter_execve")
+        def enter(call):
+            with starts.reserve() as e:
+                for i in range(20):
+                    word = read_user(call.argv, u64, i)
+                    if not word:
+                        break
+                    e.words.add(cast(word, "char", user=True))
     """
 
     n = 0
@@ -335,6 +378,20 @@ class Event:
     One class gives the kernel layout, the decoder, the table's columns and
     the JSON schema.  Instances (``Open(pid=1)``) are what the kernel half
     fills in when it runs as Python, and what maps with such values return.
+
+    Example::
+
+        class Exit(Event):
+            pid: u32
+            code: s32
+            comm: Comm
+
+        exits = Ring(Exit)
+
+        @tracepoint("sched:sched_process_exit")
+        def exit(record):
+            with exits.reserve() as e:
+                e.pid, e.code, e.comm = current.tgid, current.task.exit_code >> 8, current.comm
     """
 
     __layout__: Layout | None = None
@@ -423,4 +480,16 @@ class KStruct:
     Subclass it under the structure's name plus ``___`` and a word, and
     annotate the fields; offsets do not matter, the kernel's are taken when
     the program is loaded.  ``cast(task, task_struct___old).state``.
+
+    Example::
+
+        class task_struct___before_5_14(KStruct):
+            state: s64
+
+        @tracepoint("sched:sched_process_exec")
+        def executed(record):
+            if exists(cast(current.task, task_struct___before_5_14).state):
+                print("this kernel is older than 5.14")
+            else:
+                print("this kernel is 5.14 or newer")
     """

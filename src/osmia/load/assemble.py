@@ -24,14 +24,16 @@ class Assembled:
     """A program ready for the last step: everything relocated but maps and CO-RE.
 
     ``uses`` holds ``(byte offset, map name, addend or None)`` for each
-    reference to a map (None) or into a data section; the record lists are as
-    in :class:`~osmia.obj.spec.FuncSpec`, offsets in bytes of the whole.
+    reference to a map (None) or into a data section; ``pointers`` are the
+    offsets of instructions that take a function's address; the record lists
+    are as in :class:`~osmia.obj.spec.FuncSpec`, offsets in bytes of the whole.
     """
 
-    __slots__ = ("core_relos", "func_info", "insns", "line_info", "uses")
+    __slots__ = ("core_relos", "func_info", "insns", "line_info", "pointers", "uses")
 
     def __init__(self) -> None:
         self.insns = bytearray()
+        self.pointers: list[int] = []
         self.uses: list[tuple[int, str, int | None]] = []
         self.core_relos: list[tuple[int, int, int, int]] = []
         self.func_info: list[tuple[int, int]] = []
@@ -48,6 +50,17 @@ class Assembled:
     def line_bytes(self) -> bytes:
         """line_info records as BPF_PROG_LOAD takes them (offsets in instructions)."""
         return b"".join(struct.pack("<IIII", off // INSN, f, line, col) for off, f, line, col in self.line_info)
+
+    def drop_pointers(self) -> None:
+        """Make plain zeros of the addresses of functions.
+
+        Kernels before 5.13 refuse such an instruction even where it is never
+        reached; there the code around it has to be dead.
+        """
+        for at in self.pointers:
+            self.insns[at + 1] &= 0x0F
+            struct.pack_into("<i", self.insns, at + 4, 0)
+        self.pointers.clear()
 
     def with_maps(self, fds: dict[str, int]) -> bytearray:
         """A copy of the instructions with every map reference filled in."""
@@ -98,6 +111,7 @@ def _append(whole: Assembled, function: FuncSpec, starts: dict[str, int]) -> Non
             whole.insns[at + 1] = whole.insns[at + 1] & 0x0F | mark << 4
             struct.pack_into("<i", whole.insns, at + 4, (starts[reloc.target] - at) // INSN - 1)
             if reloc.kind == "func":
+                whole.pointers.append(at)
                 struct.pack_into("<i", whole.insns, at + 12, 0)
         else:
             raise InternalError(f"unknown relocation kind {reloc.kind!r}")

@@ -13,6 +13,9 @@ from osmia.kernel import btf_source, features, tracefs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from osmia.errors import UserError
     from osmia.load.assemble import Assembled
     from osmia.obj.btf import Btf
     from osmia.obj.relo_core import Relocator
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 class Core:
     """Relocation of one object's programs.  Remembers the types, since its programs name the same ones."""
 
-    __slots__ = ("_local", "_relocator", "_spec")
+    __slots__ = ("_local", "_relocator", "_spec", "lacking")
 
     def __init__(self, spec: ObjectSpec) -> None:
+        #: Program -> types that it uses and that nothing describes: all is well if it asked before using them.
+        self.lacking: dict[str, list[str]] = {}
         self._spec = spec
         self._local: Btf | None = None
         self._relocator: Relocator | None = None
@@ -71,17 +76,35 @@ class Core:
     def _from_tracefs(self, whole: Assembled, prog: ProgSpec) -> Btf:
         from osmia.obj import synth
         from osmia.obj.btf import Btf
+        from osmia.obj.relo_core import EXISTENCE
 
-        # A flavour (`name___old`) stands for the type before the underscores.
-        types = {self.local.get(self.local.resolve(relo[1])).name.split("___")[0] for relo in whole.core_relos}
-        records = {name for name in types if name.startswith(synth.PREFIX)}
-        foreign = sorted(types - records - {"trace_entry"})
-        if prog.hook != "tracepoint" or foreign:
-            btf_source.find()  # raises, and says which places were tried
-            raise NotSupported(f"needs type information of {', '.join(foreign)}", where=prog.name)
+        # A question about what the kernel does not describe is answered with no; what is used after a yes is dead
+        # code then, and the verifier knows better than we whether everything is.
+        asked = self._types(relo for relo in whole.core_relos if relo[3] in EXISTENCE)
+        needed = self._types(relo for relo in whole.core_relos if relo[3] not in EXISTENCE)
+        records = {name for name in asked | needed if name.startswith(synth.PREFIX)}
+        foreign = sorted(needed - records - {"trace_entry"})
+        if (foreign and not asked - records) or (records and prog.hook != "tracepoint"):
+            raise self.untyped(prog.name, foreign or sorted(records))
+        if foreign:
+            self.lacking[prog.name] = foreign
+        if not records:
+            return Btf(synth.btf_from_formats({}), name="nothing")
         category, _, event = prog.target.partition(":")
         text = tracefs.format(category, event)
         return Btf(synth.btf_from_formats(dict.fromkeys(records, text)), name=f"{prog.target} format")
+
+    def untyped(self, name: str, types: list[str]) -> UserError:
+        """The error for a program that needs types which nothing describes."""
+        try:
+            btf_source.find()
+        except NotSupported as e:  # says which places were tried
+            return e
+        return NotSupported(f"needs type information of {', '.join(types)}", where=name)
+
+    def _types(self, relos: Iterable[tuple[int, int, int, int]]) -> set[str]:
+        """Names of the types that CO-RE records are about; a flavour (``name___old``) is what is before the ___."""
+        return {self.local.get(self.local.resolve(relo[1])).name.split("___")[0] for relo in relos}
 
     def field_at(self, whole: Assembled, insn: int) -> str:
         """Name of what the CO-RE record at instruction number ``insn`` refers to; empty if there is none."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 
 from osmia.errors import NotSupported, UserError
 from osmia.kernel import bpf, cpus, features, proc
@@ -19,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Generator, Iterator
+    from typing import Any
 
     from osmia.obj.spec import MapSpec
 
@@ -51,7 +53,10 @@ class LiveMap:
     rounded up to 8 bytes, for each of ``ncpus`` possible CPUs.
     """
 
-    __slots__ = ("_batch", "fd", "flags", "key_size", "max_entries", "name", "ncpus", "type", "user_size", "value_size")
+    __slots__ = (
+        "_batch", "fd", "flags", "inner", "key_size", "max_entries", "name", "ncpus", "type", "user_size",
+        "value_size",
+    )  # fmt: skip
 
     def __init__(
         self, fd: int, name: str, type: int, key_size: int, value_size: int, max_entries: int, flags: int = 0
@@ -66,6 +71,7 @@ class LiveMap:
         self.ncpus = cpus.slots() if type in _PER_CPU else 1
         self.user_size = ((value_size + 7) & ~7) * self.ncpus if type in _PER_CPU else value_size
         self._batch = True
+        self.inner: MapSpec | None = None
 
     def __repr__(self) -> str:
         return f"<LiveMap {self.name} fd={self.fd} type={self.type} {self.key_size}->{self.value_size}>"
@@ -95,6 +101,70 @@ class LiveMap:
     def delete(self, key: bytes) -> bool:
         """Remove a key; whether it was there."""
         return bpf.map_delete(self.fd, self._key(key))
+
+    def update_many(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        """Set many values, in batches where the kernel can (5.6).  UserError when the map gets full on the way."""
+        for key, value in pairs:
+            if len(self._key(key)) and len(value) != self.user_size:
+                raise ValueError(f"map {self.name}: a value has {self.user_size} bytes, not {len(value)}")
+        for part in _parts(pairs, self.key_size + self.user_size):
+            if self._batch and not features.off("batch"):
+                keys, values = b"".join([key for key, _ in part]), b"".join([value for _, value in part])
+                try:
+                    bpf.map_update_batch(self.fd, keys, values, len(part))
+                    continue
+                except OSError as e:
+                    if e.errno in _NO_BATCH:
+                        self._batch = False
+                    elif e.errno != errno.E2BIG:
+                        raise
+            for key, value in part:  # says which one does not fit
+                self.update(key, value)
+
+    def delete_many(self, keys: list[bytes]) -> int:
+        """Remove many keys, in batches where the kernel can (5.6); how many were there."""
+        gone = 0
+        for part in _parts([self._key(key) for key in keys], self.key_size):
+            done = 0
+            if self._batch and not features.off("batch"):
+                try:
+                    done = bpf.map_delete_batch(self.fd, b"".join(part), len(part))
+                except OSError as e:
+                    if e.errno not in _NO_BATCH:
+                        raise
+                    self._batch = False
+            gone += done
+            for key in part[done:]:  # a batch stops at the first absent key
+                gone += self.delete(key)
+        return gone
+
+    def contains(self, value: bytes) -> bool:
+        """Whether a bloom filter may hold ``value``."""
+        return bpf.map_contains(self.fd, value)
+
+    def put_new_map(self, key: bytes) -> LiveMap:
+        """Create a map of the shape that the slots of this map of maps have, and put it into one."""
+        if self.inner is None:
+            raise ValueError(f"map {self.name} is no map of maps")
+        made = create(self.inner)
+        try:
+            self.update(key, struct.pack("<I", made.fd))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def inner_map(self, key: bytes) -> LiveMap | None:
+        """The map in a slot, by a descriptor of its own; None where there is none."""
+        raw = self.lookup(key)
+        if raw is None or self.inner is None:
+            return None
+        try:
+            fd = bpf.map_get_fd_by_id(struct.unpack("<I", raw)[0])
+        except FileNotFoundError:
+            return None
+        spec = self.inner
+        return LiveMap(fd, spec.name, spec.type, spec.key_size, spec.value_size, spec.max_entries, spec.flags)
 
     def pop(self, key: bytes) -> bytes | None:
         """Take a value out; None when absent.
@@ -210,6 +280,13 @@ class LiveMap:
             self.fd = -1
 
 
+def _parts(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """``items`` in batches of a bounded number of bytes."""
+    count = max(1, min(_BATCH_COUNT, _BATCH_BYTES // max(1, size)))
+    for at in range(0, len(items), count):
+        yield items[at : at + count]
+
+
 def create(spec: MapSpec, *, btf_fd: int = 0, max_entries: int = 0, prefix: str = "") -> LiveMap:
     """Create the map of ``spec``, fill and freeze it as its contents and flags say.
 
@@ -230,6 +307,7 @@ def create(spec: MapSpec, *, btf_fd: int = 0, max_entries: int = 0, prefix: str 
         if inner:
             inner.close()
     live = LiveMap(fd, spec.name, spec.type, spec.key_size, spec.value_size, entries, spec.flags)
+    live.inner = spec.inner
     if spec.contents is not None:
         try:
             live.update(bytes(4), bytes(spec.contents))

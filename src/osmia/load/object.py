@@ -13,21 +13,23 @@ import os
 
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel import bpf, btf_source, features
-from osmia.load import btf
-from osmia.load import map as maps
+from osmia.load import btf, cookies
 from osmia.load.assemble import assemble
+from osmia.load.bind import fill_jumps
 from osmia.load.core import Core
 from osmia.load.program import LiveProg
-from osmia.obj import consts
+from osmia.load.rings import make_map
+from osmia.obj import consts, meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Collection, Mapping
 
     from osmia.load.assemble import Assembled
     from osmia.load.map import LiveMap
     from osmia.load.program import ProgInfo
-    from osmia.obj.spec import MapSpec, ObjectSpec, ProgSpec
+    from osmia.obj.spec import ObjectSpec, ProgSpec
 
 #: What a program attaches to by type id: hook -> (prefix of the type's name, its BTF kind).
 _BY_TYPE = {
@@ -39,7 +41,6 @@ _BY_TYPE = {
     "lsm": ("bpf_lsm_", consts.BTF_KIND_FUNC),
 }
 _LOG_SIZES = (1 << 16, 1 << 20, 1 << 24)
-_PIN_BY_NAME = 1
 
 
 class LiveObject:
@@ -50,15 +51,21 @@ class LiveObject:
     closes all fds; links made from the programs keep those alive.
     """
 
-    __slots__ = ("_btf_fd", "maps", "name", "notes", "progs", "skipped")
+    __slots__ = ("btf_fd", "copies", "maps", "name", "notes", "perf_rings", "progs", "skipped", "variables", "views")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.maps: dict[str, LiveMap] = {}
         self.progs: dict[str, LiveProg] = {}
+        self.copies: dict[str, list[LiveProg]] = {}
         self.skipped: dict[str, UserError] = {}
         self.notes: list[str] = []
-        self._btf_fd = 0
+        #: Rings that are perf buffers here, by name: bytes for all CPUs together.
+        self.perf_rings: dict[str, int] = {}
+        #: Variables of data sections by name: section, offset, bytes; and the sections that are mapped.
+        self.variables: dict[str, tuple[str, int, int]] = {}
+        self.views: dict[str, mmap.mmap] = {}
+        self.btf_fd = 0
 
     def __enter__(self) -> LiveObject:
         return self
@@ -76,13 +83,16 @@ class LiveObject:
 
     def close(self) -> None:
         """Close every fd.  May be called twice."""
-        for prog in self.progs.values():
+        for prog in [*self.progs.values(), *[one for group in self.copies.values() for one in group]]:
             prog.close()
+        for view in self.views.values():
+            view.close()
+        self.views = {}
         for live in self.maps.values():
             live.close()
-        if self._btf_fd:
-            os.close(self._btf_fd)
-            self._btf_fd = 0
+        if self.btf_fd:
+            os.close(self.btf_fd)
+            self.btf_fd = 0
 
 
 def load(
@@ -91,6 +101,7 @@ def load(
     only: Collection[str] | None = None,
     optional: Collection[str] = (),
     max_entries: Mapping[str, int] | None = None,
+    copies: Mapping[str, int] | None = None,
     pin_root: str = "/sys/fs/bpf",
 ) -> LiveObject:
     """Make ``spec`` live.
@@ -98,22 +109,31 @@ def load(
     ``only`` names the programs to load (default: all) and with them the maps
     that they use; ``optional`` those that may fail (they end up in
     ``skipped``); ``max_entries`` overrides sizes of maps by name (bytes for
-    ring buffers).  Raises VerifierError, NotSupported, NotPermitted,
+    ring buffers); ``copies`` says of programs how many attachments they will
+    have, for kernels without attach cookies.  Raises VerifierError, NotSupported, NotPermitted,
     NotFound; nothing stays behind then.
     """
     live = LiveObject(spec.name)
     try:
         wanted = _select(spec, only)
         whole = {name: assemble(spec, prog) for name, prog in wanted.items()}
-        live._btf_fd = _load_btf(spec, live)
+        live.btf_fd = _load_btf(spec, live)
         used = {use[1] for program in whole.values() for use in program.uses}
-        for name, map_spec in spec.maps.items():
-            if only is None or name in used:
-                size = max_entries.get(name, 0) if max_entries else 0
-                live.maps[name] = _make_map(map_spec, live._btf_fd, size, spec.name, pin_root)
+        wanted_maps = [one for name, one in spec.maps.items() if only is None or name in used]
+        # Data last: a constant may have to say what a ring is made of.
+        for map_spec in sorted(wanted_maps, key=lambda one: one.contents is not None):
+            size = max_entries.get(map_spec.name, 0) if max_entries else 0
+            live.maps[map_spec.name] = make_map(map_spec, live, size, spec, pin_root)
+            for variable, (offset, length) in map_spec.variables.items():
+                live.variables[variable] = map_spec.name, offset, length
         core = Core(spec)
         for name, prog in wanted.items():
-            _add_program(live, _Loading(spec, prog, whole[name], core, live), name in optional)
+            loading = _Loading(spec, prog, whole[name], core, live)
+            _add_program(live, loading, name in optional)
+            if loading.number >= 0 and copies and name in live.progs:
+                _add_copies(live, loading, copies.get(name, 1))
+        if b"tail\t" in spec.meta:
+            fill_jumps(live, meta.load(spec.meta))
     except BaseException:
         live.close()
         raise
@@ -128,6 +148,14 @@ def _add_program(live: LiveObject, loading: _Loading, optional: bool) -> None:
         if not optional:
             raise
         live.skipped[prog.name] = e
+
+
+def _add_copies(live: LiveObject, loading: _Loading, count: int) -> None:
+    """One program per attachment, each with its number in it (:mod:`osmia.load.cookies`)."""
+    group = live.copies[loading.prog.name] = [live.progs[loading.prog.name]]
+    for number in range(1, count):
+        loading.number = number
+        group.append(LiveProg(loading.load(), loading.prog))
 
 
 def _select(spec: ObjectSpec, only: Collection[str] | None) -> dict[str, ProgSpec]:
@@ -155,30 +183,10 @@ def _refused(action: str, cause: OSError, where: str) -> UserError:
     return caps.refused(action, cause, where=where)
 
 
-def _make_map(spec: MapSpec, btf_fd: int, size: int, object_name: str, pin_root: str) -> LiveMap:
-    if spec.pinning != _PIN_BY_NAME:
-        return maps.create(spec, btf_fd=btf_fd, max_entries=size, prefix=object_name)
-    path = f"{pin_root}/{spec.name}"
-    try:
-        fd = bpf.obj_get(path)
-    except FileNotFoundError:
-        live = maps.create(spec, btf_fd=btf_fd, max_entries=size, prefix=object_name)
-        try:
-            bpf.obj_pin(path, live.fd)
-        except OSError as e:
-            live.close()
-            what = f"cannot pin map {spec.name}: {e.strerror}"
-            raise NotSupported(what, where=path, fix=f"mount bpffs at {pin_root}") from None
-        return live
-    return maps.LiveMap(
-        fd, spec.name, spec.type, spec.key_size, spec.value_size, size or spec.max_entries, spec.flags
-    )  # fmt: skip
-
-
 class _Loading:
     """One program on its way into the kernel."""
 
-    __slots__ = ("attach_fd", "attach_id", "by_kernel", "core", "live", "prog", "spec", "whole")
+    __slots__ = ("attach_fd", "attach_id", "by_kernel", "core", "live", "number", "prog", "spec", "whole")
 
     def __init__(self, spec: ObjectSpec, prog: ProgSpec, whole: Assembled, core: Core, live: LiveObject) -> None:
         self.spec = spec
@@ -188,9 +196,10 @@ class _Loading:
         self.live = live
         self.by_kernel = bool(whole.core_relos)
         self.attach_fd = self.attach_id = 0
+        self.number = 0 if cookies.asked_for(whole.insns) and not features.attach_cookies() else -1
 
     def load(self) -> int:
-        if self.by_kernel and not self.core.kernel_does_it(self.whole, self.live._btf_fd):
+        if self.by_kernel and not self.core.kernel_does_it(self.whole, self.live.btf_fd):
             self._relocate()
         self.attach_fd, self.attach_id = _attach_target(self.prog)
         try:
@@ -208,18 +217,24 @@ class _Loading:
             return self._attempt(None)
         except OSError as e:
             if e.errno == errno.EPERM:
-                raise _refused("load a tracing program", e, self.prog.name) from None
+                raise _forbidden(self.prog) or _refused("load a tracing program", e, self.prog.name) from None
             too_old = e.errno == errno.E2BIG and self.by_kernel and features.has("core_relo") is False
         if too_old:
             self._relocate()
             return self._quietly()
+        if self.whole.pointers and features.has("bpf_loop") is False:
+            self.whole.drop_pointers()
+            return self._quietly()
         return self._with_log()
 
     def _attempt(self, log: bytearray | None) -> int:
-        prog, whole, btf_fd = self.prog, self.whole, self.live._btf_fd
+        prog, whole, btf_fd = self.prog, self.whole, self.live.btf_fd
+        insns = whole.with_maps({name: m.fd for name, m in self.live.maps.items()})
+        if self.number >= 0:
+            cookies.replace(insns, self.number)
         return bpf.prog_load(
-            prog.type, whole.with_maps({name: m.fd for name, m in self.live.maps.items()}), self.spec.license,
-            name=prog.name, flags=consts.BPF_F_SLEEPABLE if prog.sleepable else 0, attach_type=prog.attach_type,
+            prog.type, insns, self.spec.license,
+            name=prog.name, flags=consts.BPF_F_SLEEPABLE if prog.sleepable else 0, attach_type=_attach_type(prog),
             btf_fd=btf_fd, func_info=whole.func_bytes() if btf_fd else b"",
             line_info=whole.line_bytes() if btf_fd else b"", core_relos=whole.core_bytes() if self.by_kernel else b"",
             attach_btf_id=self.attach_id, attach_fd=self.attach_fd, log=log,
@@ -238,10 +253,14 @@ class _Loading:
             # Since 6.4 a log that is too long loses its beginning, so its end tells whether the end is there.
             if number != errno.ENOSPC or verifier.is_complete(text):
                 break
-        raise verifier.explain(
+        if self.prog.name in self.core.lacking:
+            raise self.core.untyped(self.prog.name, self.core.lacking[self.prog.name])
+        error = verifier.explain(
             text, number, name=self.prog.name, places=verifier.Places(self._lines()),
             field=lambda insn: self.core.field_at(self.whole, insn),
         )  # fmt: skip
+        error.prog = self.prog.name
+        raise error
 
     def _logged(self, log: bytearray) -> tuple[int, int]:
         try:
@@ -256,6 +275,21 @@ class _Loading:
         return [(off, text(file), line_col >> 10, text(line)) for off, file, line, line_col in self.whole.line_info]
 
 
+def _attach_type(prog: ProgSpec) -> int:
+    """The type to load with: the programs of many probes are plain ones where the kernel attaches them one by one."""
+    feature = prog.hook.replace("uret", "u").replace("kret", "k") if prog.hook.endswith("_multi") else ""
+    return 0 if feature and features.has(feature) is False else prog.attach_type
+
+
+def _forbidden(prog: ProgSpec) -> UserError | None:
+    """What forbids function tracing to everybody, if that is what an EPERM was about."""
+    if prog.hook not in ("fentry", "fexit", "fmod_ret", "lsm"):
+        return None
+    from osmia.kernel import functions
+
+    return functions.why_not_permitted(prog.hook, prog.name)
+
+
 def _attach_target(prog: ProgSpec) -> tuple[int, int]:
     row = _BY_TYPE.get(prog.hook)
     if row is None or not prog.target:
@@ -267,6 +301,10 @@ def _attach_target(prog: ProgSpec) -> tuple[int, int]:
             fix="use a raw_tracepoint or tracepoint instead",
         )  # fmt: skip
     fd, id = btf_source.attach_target(prefix + prog.target, kind)
+    if prog.hook in ("fentry", "fexit", "fmod_ret"):
+        from osmia.kernel import functions
+
+        functions.check_unique(prog.target, prog.hook, prog.name, bool(id))
     if not id:
         near = btf_source.near_names(prefix, prog.target)
         fix = f"did you mean {' or '.join(near)}?" if near else ""

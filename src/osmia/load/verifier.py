@@ -24,6 +24,15 @@ _CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"R\d+ invalid mem access '(?:scalar|inv)'",
      "a plain number is used as an address",
      "memory of the kernel or of a process is read with read_kernel() or read_user() here"),
+    # The function do_mmap has 8 arguments. Too many.
+    (r"The function (\w+) has (\d+) arguments. Too many",
+     r"\1() has more arguments (\2) than this kernel's fentry can pass on", "use a kprobe on it"),
+    # bpf_modify_return_test() is not modifiable
+    (r"(\w+)\(\) is not modifiable", r"\1() does not let its result be changed",
+     "fmod_ret works on security_...() and on what allows error injection (CONFIG_FUNCTION_ERROR_INJECTION)"),
+    # The function compat_sys_open return type unknown / arg0 type ... is unsupported
+    (r"The function (\w+) (?:arg\d+|return) type .*unsupported",
+     r"\1() has an argument or result of a kind that this kernel's fentry cannot pass on", "use a kprobe on it"),
     # R8 invalid mem access 'ctx' / 'fp' ...
     (r"R\d+ invalid mem access '(\w+)'", r"memory of kind '\1' is accessed in a way that is not allowed", ""),
     # R1 pointer arithmetic on map_value_or_null prohibited, null-check it first

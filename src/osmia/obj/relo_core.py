@@ -49,7 +49,8 @@ KIND_NAMES = (
     "byte_off", "byte_sz", "field_exists", "signed", "lshift_u64", "rshift_u64", "local_type_id", "target_type_id",
     "type_exists", "type_size", "enumval_exists", "enumval_value", "type_matches",
 )
-_EXISTENCE = (BPF_CORE_FIELD_EXISTS, BPF_CORE_TYPE_EXISTS, BPF_CORE_TYPE_MATCHES, BPF_CORE_ENUMVAL_EXISTS)
+#: Kinds that ask whether the target has something: what it lacks is answered with 0.
+EXISTENCE = (BPF_CORE_FIELD_EXISTS, BPF_CORE_TYPE_EXISTS, BPF_CORE_TYPE_MATCHES, BPF_CORE_ENUMVAL_EXISTS)
 _TYPE_ZERO = (BPF_CORE_TYPE_ID_TARGET, BPF_CORE_TYPE_SIZE)  # zero for a type that the target lacks
 _LD, _LDX, _ST, _STX, _ALU, _ALU64 = 0, 1, 2, 3, 4, 7
 _LD_IMM64 = 0x18
@@ -197,13 +198,13 @@ def _number(value: Value | None) -> int | None:
 
 
 def _absent(kind: int) -> Value | None:
-    if kind in _EXISTENCE or kind in _TYPE_ZERO:
+    if kind in EXISTENCE or kind in _TYPE_ZERO:
         return Value(0)
     return None
 
 
 def _value(btf: Btf, spec: Spec, kind: int) -> Value:
-    if kind in _EXISTENCE:
+    if kind in EXISTENCE:
         return Value(1)
     if kind == BPF_CORE_TYPE_ID_TARGET:
         return Value(spec.root, exact=False)

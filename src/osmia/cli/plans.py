@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which hook of a plan to take: what the object has, what this kernel offers, and what came out when it was tried."""
+
+from __future__ import annotations
+
+from osmia.errors import NotSupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from osmia.errors import UserError
+    from osmia.lang.probes import Hook, Prog
+    from osmia.obj.spec import ObjectSpec
+
+_BY_FUNCTION = ("fentry", "fexit", "fmod_ret", "lsm")
+
+
+def choose(
+    progs: Iterable[Prog], spec: ObjectSpec, records: list[tuple[str, ...]], note: Callable[[str], None]
+) -> dict[Prog, Hook]:
+    """The first hook of each plan that is in the object and that this kernel seems to have."""
+    left = {record[1]: record[2] for record in records if record[0] == "left" and len(record) > 2}
+    chosen: dict[Prog, Hook] = {}
+    for prog in progs:
+        for hook in prog.hooks:
+            if prog.elf_name(hook) in left:
+                note(f"{prog.name}: not {hook!r}: {left[prog.elf_name(hook)]}")
+        hooks = [hook for hook in prog.hooks if prog.elf_name(hook) in spec.progs]
+        if len(prog.hooks) > 1:
+            hooks = [hook for hook in hooks if offered(hook)] or hooks[-1:]
+        if not hooks:
+            if not prog.optional:
+                raise NotSupported(f"this kernel offers none of {names(prog.hooks)}", where=prog.name)
+            note(f"{prog.name}: left out: this kernel offers none of {names(prog.hooks)}")
+            continue
+        chosen[prog] = hooks[0]
+    return chosen
+
+
+def may_fail(chosen: dict[Prog, Hook], spec: ObjectSpec) -> set[str]:
+    """ELF names of the optional programs that have come to the last hook of their plan."""
+    return {
+        prog.elf_name(hook) for prog, hook in chosen.items() if prog.optional and following(prog, hook, spec) is None
+    }
+
+
+def following(prog: Prog, hook: Hook, spec: ObjectSpec) -> Hook | None:
+    """The next hook of the plan that the object has; None: that was the last."""
+    for other in prog.hooks[prog.hooks.index(hook) + 1 :]:
+        if prog.elf_name(other) in spec.progs:
+            return other
+    return None
+
+
+def fall_back(
+    chosen: dict[Prog, Hook], prog: Prog, spec: ObjectSpec, err: UserError, note: Callable[[str], None]
+) -> bool:
+    """After ``err``: put the next hook of ``prog``'s plan into ``chosen``; False if there is none."""
+    hook = chosen[prog]
+    other = following(prog, hook, spec)
+    if other is None:
+        return False
+    note(f"{prog.name}: {hook!r} does not do: {err}")
+    chosen[prog] = other
+    return True
+
+
+def names(hooks: Iterable[Hook]) -> str:
+    """``tp_btf:sched_switch, raw_tracepoint:sched_switch``."""
+    return ", ".join([repr(hook) for hook in hooks])
+
+
+def offered(hook: Hook) -> bool:
+    """Whether this kernel seems to have the hook: asked only where a plan has alternatives."""
+    from osmia.kernel import btf_source, features, tracefs
+    from osmia.obj import consts
+
+    if hook.kind == "tracepoint":
+        return any(tracefs.exists(*target.split(":")) for target in hook.targets)
+    prefix = {"tp_btf": ("btf_trace_", consts.BTF_KIND_TYPEDEF), "iter": ("bpf_iter_", consts.BTF_KIND_FUNC)}
+    if hook.kind in prefix:
+        head, kind = prefix[hook.kind]
+        return btf_source.has_kernel_btf() and bool(btf_source.type_id(head + hook.target, kind))
+    if hook.kind in _BY_FUNCTION:
+        from osmia.kernel import functions
+
+        name = f"bpf_lsm_{hook.target}" if hook.kind == "lsm" else hook.target
+        return btf_source.has_kernel_btf() and functions.has_types(name)
+    if hook.kind in ("kprobe", "kretprobe"):
+        return features.has("kprobe") is not False
+    if hook.kind in ("kprobe_multi", "kretprobe_multi"):
+        return features.has("kprobe_multi") is not False
+    return True
