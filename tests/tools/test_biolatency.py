@@ -194,13 +194,16 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
         measured = int(found[1]) / 1000  # each latency is cut to whole microseconds
         assert measured < wall
         seen.append((measured, spent, wall))
-        # Without, the time from a request's making to its queue is in the disk's figure only.
-        enough = spent <= (measured + 3) * 1.3 + 5 or not SEES_THE_BEGINNING
+        # The disk's clock starts when the request is made; ours after that, by what tracing takes on a busy machine.
+        # Without the tracepoint, the time from a request's making to its queue is in the disk's figure only.
+        enough = spent <= (measured + 3) * 1.3 + 3000 * TRACING_MS or not SEES_THE_BEGINNING
         if measured - 5 <= spent * 1.3 and enough:
             return
     raise AssertionError(f"never the same (measured, the kernel's, wall): {seen}")
 
 
+#: What may pass between the kernel's reading of the clock and the tool's, per request.
+TRACING_MS = 0.01
 #: block_io_start came with 6.5 (5a80bd075f3b).
 SEES_THE_BEGINNING = Path("/sys/kernel/tracing/events/block/block_io_start").exists()
 
