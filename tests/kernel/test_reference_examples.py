@@ -336,10 +336,12 @@ def _(it: Example) -> None:
 def _(it: Example) -> None:
     reads()
     shot = it.sizes.snapshots()[COMM]
-    assert shot.counts[SIZE.bit_length()] == READS and shot.max == SIZE
+    count = shot.counts[SIZE.bit_length()]
+    assert READS <= count <= READS + 1000 and shot.max >= SIZE  # other programs of this name read, too
     if it.session.unit.template is not None:
         _, _, block = it.shown().partition(f"program = {COMM}\n")
-        assert re.search(rf"4096 -> 8191 +: {READS} ", block)
+        shown = re.search(r"4096 -> 8191 +: (\d+) ", block)
+        assert shown and int(shown[1]) >= count
 
 
 @check("linear_hist")
