@@ -57,19 +57,42 @@ def test_the_size_of_a_called_function_counts() -> None:
     assert big(prog) == [True]
 
 
-def test_only_what_the_body_names_is_in_the_frame() -> None:
-    i, x, y, area = var("i"), var("x"), var("y"), var("area", tir.Array(tir.U8, 20))
+def test_only_what_the_body_shares_is_in_the_frame() -> None:
+    i, x, y, area, own = var("i"), var("x"), var("y"), var("area", tir.Array(tir.U8, 20)), var("own")
     prog = Prog()
-    prog.body(
-        set_(y, c(4)),
-        for_(i, c(0), g(y), [inc(x, c(1)), tir.Eval(LOC, helper(16, addr(area), c(20)))], 100_000),
-        ret(g(y)),
-    )
-    frame = Planner().plan(prog.func).frame
-    assert list(frame.locals) == [i, x, area]
-    assert all(offset % 8 == 0 for offset in frame.locals.values())
-    assert frame.returned == -1
-    assert frame.size == 8 * 2 + 24
+    body = [set_(own, g(i)), inc(x, g(own)), tir.Eval(LOC, helper(16, addr(area), c(20)))]
+    prog.body(set_(y, c(4)), for_(i, c(0), g(y), body, 100_000), ret(g(y)))
+    plan = Planner().plan(prog.func)
+    assert list(plan.frame.locals) == [x, area]
+    assert all(offset % 8 == 0 for offset in plan.frame.locals.values())
+    assert plan.frame.returned == -1
+    assert plan.frame.size == 8 + 24
+    assert list(plan.own.values()) == [[i, own]]
+
+
+def test_what_a_round_may_read_of_the_one_before_is_in_the_frame() -> None:
+    i, always, sometimes, after = var("i"), var("always"), var("sometimes"), var("after")
+    prog = Prog()
+    odd = cmp("eq", g(i), c(1))
+    body = [
+        if_(odd, [set_(sometimes, c(1)), set_(always, c(1))], [set_(always, c(2))]),
+        if_(odd, [tir.Continue(LOC)], [set_(after, c(3))]),
+        tir.Eval(LOC, helper(5, g(sometimes), g(always), g(after))),
+    ]
+    prog.body(for_(i, c(0), c(100_000), body, 100_000), ret(c(0)))
+    plan = Planner().plan(prog.func)
+    assert list(plan.frame.locals) == [sometimes]
+    assert list(plan.own.values()) == [[i, always, after]]
+
+
+def test_each_loop_inside_a_loop_has_its_own() -> None:
+    i, j, inner, outer, both = var("i"), var("j"), var("inner"), var("outer"), var("both")
+    prog = Prog()
+    inside = for_(j, c(0), c(50_000), [set_(inner, g(j)), set_(both, g(inner))], 50_000)
+    prog.body(for_(i, c(0), c(50_000), [set_(outer, g(i)), set_(both, g(outer)), inside], 50_000), ret(c(0)))
+    plan = Planner().plan(prog.func)
+    assert list(plan.frame.locals) == [both]
+    assert sorted(plan.own.values(), key=len) == [[i, outer], [j, inner]]
 
 
 def test_a_return_in_the_body_needs_room_for_its_value() -> None:

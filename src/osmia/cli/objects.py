@@ -164,14 +164,23 @@ def module_source(asked: list[tuple[str, ...]]) -> Callable[[str, str], Btf | No
     return module_types
 
 
+def settle() -> None:
+    """Wait for what compiling has left to other processes; it can, once the programs run."""
+    btf_source.settle()
+    emit = sys.modules.get("osmia.compiler.emit")
+    if emit is not None:
+        emit.settle()
+
+
 def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     """Compile; the object, and the records of what it depends on."""
+    btf = btf_source.kernel_btf()  # first, because part of it happens aside
     from osmia.compiler.stages import compile_unit
 
     absent: list[tuple[str, ...]] = []
     modules: list[tuple[str, ...]] = []
     try:
-        made = compile_unit(unit, btf=btf_source.kernel_btf(), tracepoint_format=tracepoint_source(absent),
+        made = compile_unit(unit, btf=btf, tracepoint_format=tracepoint_source(absent),
                             module_types=module_source(modules))  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.

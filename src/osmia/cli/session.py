@@ -12,7 +12,7 @@ import sys
 import time
 
 from osmia.cli import plans
-from osmia.cli.objects import spec_of
+from osmia.cli.objects import settle, spec_of
 from osmia.cli.signals import Stop
 from osmia.errors import NotFound, NotPermitted, NotSupported, UserError, VerifierError
 from osmia.events.loss import MAP as LOSS_MAP
@@ -268,6 +268,7 @@ class Session:
         return missed.read(self.links, self.live.progs if self.live is not None else {})
 
     def _ready(self) -> None:
+        settle()
         self.started = time.monotonic()
         if self.common.duration:
             self.stop.deadline = self.started + self.common.duration.value

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import tir
 from osmia.compiler.core_globals import CoreGlobals
 from osmia.compiler.debuginfo import DebugInfo
 from osmia.compiler.loops import Planner
 from osmia.errors import InternalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Shared:

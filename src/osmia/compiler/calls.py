@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
 from types import FunctionType
 
 from osmia.compiler import entry_functions, eventops, kmem, mapops, mapops_more, numbers, printk, texts, tir
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record, describe
 from osmia.compiler.dispatch import expr
 from osmia.compiler.kmem import kernel_type
@@ -39,6 +38,7 @@ from osmia.obj import consts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 

@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
-from contextlib import contextmanager
-
+from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.node import node
 from osmia.compiler.source import File, Source
@@ -36,6 +33,22 @@ class Frame:
 
     close: Any
     loop_depth: int
+
+
+class _Into:
+    """The ``with`` block of :meth:`Fn.into`."""
+
+    __slots__ = ("before", "block", "fn")
+
+    def __init__(self, fn: Fn, block: list[tir.Stmt]) -> None:
+        self.fn = fn
+        self.block = block
+
+    def __enter__(self) -> None:
+        self.before, self.fn.block = self.fn.block, self.block
+
+    def __exit__(self, *_exc: object) -> None:
+        self.fn.block = self.before
 
 
 class Fn:
@@ -103,14 +116,9 @@ class Fn:
     def emit(self, stmt: tir.Stmt) -> None:
         self.block.append(stmt)
 
-    @contextmanager
-    def into(self, block: list[tir.Stmt]) -> Iterator[None]:
-        """Emit into ``block`` for a while."""
-        before, self.block = self.block, block
-        try:
-            yield
-        finally:
-            self.block = before
+    def into(self, block: list[tir.Stmt]) -> _Into:
+        """Emit into ``block`` for a while: ``with fn.into(block): …``."""
+        return _Into(self, block)
 
     def local(self, kind: tir.Mem, name: str = "") -> tir.Local:
         """A new local of the typed program."""

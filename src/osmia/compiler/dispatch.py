@@ -7,14 +7,13 @@ registered is refused, never skipped.
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
-
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn
 from osmia.compiler.values import Val
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn, TypeVar
 
     ExprHandler = TypeVar("ExprHandler", bound=Callable[[Fn, Any], Val])

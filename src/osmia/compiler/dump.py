@@ -8,10 +8,12 @@ compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import tir, walk
 from osmia.obj.consts import helper_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BINARY = {
     "add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "shl": "<<", "lshr": ">>>", "ashr": ">>",

@@ -47,6 +47,7 @@ class Compiler:
     def __init__(self, as_object: bool = True, work: Callable[[str, bool], bytes] | None = None) -> None:
         from osmia.compiler import llvm
 
+        settle()
         run, ahead = work or llvm.translate, llvm.prepare if work is None else _nothing
         sys.stdout.flush()
         sys.stderr.flush()
@@ -70,13 +71,16 @@ class Compiler:
                 raise BackendError(
                     f"the compiler did not finish in {timeout:g} seconds", fix="make the program smaller"
                 )
+            if data:  # all of it: what is left of the child's life is to give back its memory, which takes 3 ms
+                _ending.append(self._pid)
+                self._pid = -1
+                return data
             status = os.waitpid(self._pid, 0)[1]
             self._pid = -1
             text = os.pread(self._noise, 1 << 16, 0).decode("utf-8", "replace")
         finally:
             self.abandon()
-        if status == 0:
-            return data
+        settle()
         raise _explain(status, text)
 
     def abandon(self) -> None:
@@ -90,6 +94,16 @@ class Compiler:
             if fd >= 0:
                 os.close(fd)
             setattr(self, name, -1)
+
+
+#: Children that have delivered and not been waited for.
+_ending: list[int] = []
+
+
+def settle() -> None:
+    """Wait for the children that have delivered what they were started for."""
+    while _ending:
+        os.waitpid(_ending.pop(), 0)
 
 
 def _nothing() -> None:
@@ -114,12 +128,18 @@ def compile_ir(ir: str) -> bytes:
     Raises :class:`BackendError` when LLVM refuses the program, dies or hangs,
     and :class:`~osmia.errors.UserError` when llvmlite is not installed.
     """
-    return Compiler().finish(ir)
+    try:
+        return Compiler().finish(ir)
+    finally:
+        settle()
 
 
 def assembly(ir: str) -> str:
     """The BPF assembly that ``ir`` compiles to; raises as :func:`compile_ir` does."""
-    return Compiler(as_object=False).finish(ir).decode("utf-8", "replace")
+    try:
+        return Compiler(as_object=False).finish(ir).decode("utf-8", "replace")
+    finally:
+        settle()
 
 
 def _scratch() -> int:
@@ -152,7 +172,8 @@ def _child(
         ahead()
         with open(source, encoding="utf-8", errors="surrogateescape") as text:
             ir = text.read()
-        data = memoryview(run(ir, as_object))
+        made = run(ir, as_object)
+        data = memoryview(len(made).to_bytes(8, "little") + made)
         while data:
             data = data[os.write(writer, data) :]
         code = _OK
@@ -168,17 +189,18 @@ def _child(
 
 
 def _read_all(fd: int, timeout: float) -> tuple[bytes, bool]:
-    """Everything until end of file, and whether the time ran out before."""
-    parts: list[bytes] = []
+    """What the child sent, empty if it did not send all of it, and whether the time ran out before."""
+    sent = bytearray()
     end = time.monotonic() + timeout
-    while True:
+    while len(sent) < 8 or len(sent) < 8 + int.from_bytes(sent[:8], "little"):
         left = end - time.monotonic()
         if left <= 0 or not select.select([fd], [], [], left)[0]:
-            return b"".join(parts), True
+            return b"", True
         part = os.read(fd, 1 << 16)
         if not part:
-            return b"".join(parts), False
-        parts.append(part)
+            return b"", False
+        sent += part
+    return bytes(sent[8:]), False
 
 
 # What LLVM says, what it means for the author of a kernel function, and what

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import entry_functions, entry_net, entry_perf, entry_user, kmem, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record, Var
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT

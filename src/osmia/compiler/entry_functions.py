@@ -8,11 +8,10 @@ body uses is read.
 
 from __future__ import annotations
 
-import ast
 import os
-from collections.abc import Callable
 
 from osmia.compiler import signatures, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.annotations import annotated, as_type
 from osmia.compiler.core import Fn, Var
 from osmia.compiler.kmem import kernel_type
@@ -23,6 +22,10 @@ from osmia.compiler.values import SINT, UINT, TPtr, Val, components
 from osmia.errors import NotFound
 from osmia.lang.probes import Hook, Prog
 from osmia.obj import consts, ptregs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _BY_SLOT = ("fentry", "fexit", "fmod_ret", "lsm")
 _BY_REGISTER = ("kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi")

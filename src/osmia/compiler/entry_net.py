@@ -9,8 +9,7 @@ what does not lie in the packet's first piece of memory.
 
 from __future__ import annotations
 
-import ast
-
+from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.core import Fn, Record, Var
 from osmia.compiler.values import UINT, TConst, Val

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-import copy
-
 from osmia.compiler import entry_functions, kmem, mapops, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.layout import is_scalar
@@ -47,6 +45,8 @@ def of_map(fn: Fn, node: ast.Attribute, item: Map, found: tir.Expr) -> Val:
         return Val(TOpt(TStr(kind.n)), [found])
     if not is_scalar(kind) and not isinstance(kind, tuple):
         return Val(TOpt(TRef(kind)), [found])
+    import copy
+
     like: Any = copy.copy(item)
     like.value = kind
     return mapops.optional(fn, like, found, node, None)

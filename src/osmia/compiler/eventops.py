@@ -8,10 +8,9 @@ has.  Where the ring is full the loss is counted and the block skipped.
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import kmem, texts, tir, transport
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.builder import PRINTS
 from osmia.compiler.core import Fn
 from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail, TText, Val, const

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import kmem, mapops, mapops_more, numbers, texts, tir
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.assign import assign, assign_name
 from osmia.compiler.core import Fn, describe
 from osmia.compiler.dispatch import expr, expression

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.assign import _assign_to, assign, assign_name
 from osmia.compiler.core import Fn, Var

@@ -8,9 +8,9 @@ register, larger ones through memory of the caller's.
 
 from __future__ import annotations
 
-import ast
 from types import FunctionType
 
+from osmia.compiler import syntax as ast
 from osmia.compiler import texts, tir
 from osmia.compiler.core import Fn, Var
 from osmia.compiler.dispatch import expr

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import tir
 from osmia.lang.types import Address, KStruct, size_align
 from osmia.obj import consts
@@ -12,6 +10,7 @@ from osmia.obj.btf import Btf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _STRUCT, _UNION = (consts.BTF_KIND_STRUCT,), (consts.BTF_KIND_UNION,)

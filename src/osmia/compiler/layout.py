@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import re
-
 from osmia.compiler import tir
 from osmia.lang.types import Address, Array, Bytes, Event, Int, Layout, Str, is_enum, size_align, tuple_layout
 
@@ -70,4 +68,5 @@ def struct(name: str, layout: Layout) -> tir.Struct:
 
 
 def _word(kind: Any) -> str:
-    return re.sub(r"\W+", "_", str(getattr(kind, "__name__", kind))).strip("_")
+    spaced = "".join(c if c.isalnum() or c == "_" else " " for c in str(getattr(kind, "__name__", kind)))
+    return "_".join(spaced.split()).strip("_")

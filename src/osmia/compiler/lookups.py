@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import ast
 from types import ModuleType
 
 from osmia.compiler import kmem, mapops, mapops_more, texts, tir
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record, describe
 from osmia.compiler.dispatch import expr, expression
 from osmia.compiler.truth import unwrap

@@ -8,13 +8,16 @@ body is large becomes such a call; whether the kernel has it is a CO-RE
 constant, so that one object serves both, and the fall-back is a plain loop
 around the same function.
 
-The body then is a function of its own: every local that it names lives in a
-**frame**, a block of the outer function's stack whose address is passed along.
+The body then is a function of its own.  A local that it shares with the code
+around it, or that carries a value from one round to the next, lives in a
+**frame**, a block of the outer function's stack whose address is passed
+along; all other locals of the body are the callback's own, so that LLVM can
+keep them in registers.
 """
 
 from __future__ import annotations
 
-from osmia.compiler import tir, walk
+from osmia.compiler import assigned, tir, walk
 
 #: Rounds times nodes above which a loop becomes a call of ``bpf_loop``: a
 #: node is about one instruction, and several such loops must fit the verifier's million.
@@ -50,11 +53,15 @@ class Frame:
 
 
 class Plan:
-    """What :func:`plan` found out of a function: the identities of its big loops, and their frame."""
+    """What :func:`plan` found out of a function: the identities of its big loops, their frame, and what is their own.
+
+    ``own`` has, by a loop's identity, the locals that only its callback needs.
+    """
 
     def __init__(self) -> None:
         self.big: set[int] = set()
         self.frame = Frame()
+        self.own: dict[int, list[tir.Local]] = {}
 
 
 Loop = (tir.For, tir.While)
@@ -107,30 +114,55 @@ class Planner:
 
 
 def _lay_out(func: tir.Func, plan: Plan) -> None:
-    """Give every local that a big loop names a place in the frame."""
+    """Give every local that a big loop shares a place in the frame."""
     frame = plan.frame
+    homes = _homes(func, plan)
     returns = False
     for node in walk.walk(func.body):
         if not isinstance(node, Loop) or id(node) not in plan.big:
             continue
-        shared: list[walk.Node] = list(node.body)
+        inside: list[walk.Node] = list(node.body)
+        fresh: list[tir.Local] = []
         if isinstance(node, tir.For):
             if not isinstance(node.start, tir.Const):
                 frame.starts[id(node)] = frame.add(8)
-            _add_local(frame, node.var)
+            fresh.append(node.var)
         else:
-            shared.append(node.test)
+            inside.insert(0, node.test)
         if (node.bound or 0) > MAX_ROUNDS:
             frame.bases[id(node)] = frame.add(8)
-        for local in walk.locals_of(shared):
-            _add_local(frame, local)
-        returns = returns or any(isinstance(n, tir.Return) for n in walk.walk(shared))
+        carried = assigned.read_before(inside, fresh)
+        own = plan.own[id(node)] = []
+        for local in dict.fromkeys([*fresh, *walk.locals_of(inside)]):
+            if id(node) not in homes[local]:  # a loop inside that becomes a callback, too, has it
+                continue
+            if homes[local] == {id(node)} and local not in carried:
+                own.append(local)
+            elif local not in frame.locals:
+                frame.locals[local] = frame.add(local.type.size)
+        returns = returns or any(isinstance(n, tir.Return) for n in walk.walk(inside))
     # A body that is left for good says so here, and the loops around it stop.
     if returns:
         frame.returned = frame.add(8)
         frame.value = frame.add(8)
 
 
-def _add_local(frame: Frame, local: tir.Local) -> None:
-    if local not in frame.locals:
-        frame.locals[local] = frame.add(local.type.size)
+def _homes(func: tir.Func, plan: Plan) -> dict[tir.Local, set[int]]:
+    """For every local, where it is named: the innermost big loop's identity, or 0 for the function itself."""
+    homes: dict[tir.Local, set[int]] = {param: {0} for param in func.params}
+    stack: list[tuple[walk.Node, int]] = [(node, 0) for node in func.body]
+    while stack:
+        node, home = stack.pop()
+        if isinstance(node, (tir.Get, tir.AddrOf, tir.Set)):
+            homes.setdefault(node.local, set()).add(home)
+        if not isinstance(node, Loop):
+            stack += [(child, home) for child in walk.children(node)]
+            continue
+        within = id(node) if id(node) in plan.big else home
+        if isinstance(node, tir.For):
+            homes.setdefault(node.var, set()).add(within)
+            stack += [(node.start, home), (node.stop, home)]
+        else:
+            stack.append((node.test, within))
+        stack += [(child, within) for child in node.body]
+    return homes

@@ -199,12 +199,17 @@ def _abi(t: tir.Mem) -> str:
 def _open_locals(b: Body) -> None:
     """Give every local its place, cleared: the verifier refuses reads of what was never written."""
     func = b.func
-    frame = b.shared.planner.plan(func).frame
+    plan = b.shared.planner.plan(func)
+    frame, elsewhere = plan.frame, {local for own in plan.own.values() for local in own}
     if frame.size:
         b.frame = b.slot(f"[{frame.size} x i8]")
         zero(b, b.frame, frame.size, 8)
+    elif plan.big:
+        b.frame = "null"  # callbacks that share nothing
     known = dict.fromkeys([*func.params, *func.locals, *walk.locals_of(func.body)])
     for local in known:
+        if local in elsewhere:
+            continue
         if local in frame.locals:
             b.slots[local] = b.at_entry(f"getelementptr i8, ptr {b.frame}, i64 {frame.locals[local]}")
             continue

@@ -8,12 +8,14 @@ and returns the operand that holds the value: an ``i64`` for integers, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import tir
 from osmia.compiler.body import Body, memory_type, value_type
 from osmia.compiler.debuginfo import quoted
 from osmia.errors import InternalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MASK = (1 << 64) - 1
 _DIRECT = ("ctx", "mem", "btf")

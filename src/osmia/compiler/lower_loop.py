@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from osmia.compiler import loops, tir, walk
-from osmia.compiler.body import Body
+from osmia.compiler.body import Body, memory_type
 from osmia.compiler.debuginfo import quoted
 from osmia.compiler.lower_expr import abi_type, as_bool, as_int, call_helper, coerce, load, store
 
@@ -162,7 +162,11 @@ def _forget_values(b: Body, s: tir.For | tir.While) -> None:
     A variable that starts as a constant and is tested in the body would have
     another known value in each round, and the rounds be walked one by one.
     """
-    inside = {n.local: None for n in walk.walk(s.body) if isinstance(n, tir.Set) and isinstance(n.local.type, tir.Int)}
+    shared = b.shared.planner.plan(b.func).frame.locals
+    inside = {
+        n.local: None for n in walk.walk(s.body)
+        if isinstance(n, tir.Set) and n.local in shared and isinstance(n.local.type, tir.Int)
+    }  # fmt: skip
     if not inside:
         return
     time = call_helper(b, _KTIME, "", tir.U64)
@@ -239,9 +243,12 @@ def _callback(outer: Body, s: tir.For | tir.While) -> str:
     b = Body(shared, func, scope, s.loc)
     b.frame = "%frame"
     b.in_callback = True
-    frame = shared.planner.plan(func).frame
+    plan = shared.planner.plan(func)
+    frame = plan.frame
     for local, offset in frame.locals.items():
         b.slots[local] = b.at_entry(f"getelementptr i8, ptr %frame, i64 {offset}")
+    for local in plan.own[id(s)]:
+        b.slots[local] = b.slot(memory_type(local.type))
     stop, following = b.new_label("stop"), b.new_label("next")
     if isinstance(s, tir.For):
         _set_variable(b, s, frame)

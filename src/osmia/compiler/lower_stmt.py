@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import tir
 from osmia.compiler.body import Body
 from osmia.compiler.lower_expr import abi_type, as_bool, as_int, coerce, store
 from osmia.compiler.lower_loop import give_back, leave_callback, lower_for, lower_while
 from osmia.errors import InternalError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Words up to which a copy or a clearing is written out; a loop above.
 UNROLL = 32

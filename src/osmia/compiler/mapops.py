@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-import copy
-
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.layout import is_scalar, memory
@@ -40,6 +38,8 @@ def as_map(owner: Val) -> Any:
     """The object that ``owner`` is; for a map out of a map of maps the map of its slots, with its address."""
     if not isinstance(owner.ft, TMap):
         return owner.const
+    import copy
+
     item = copy.copy(owner.ft.outer.inner)
     item.name = owner.ft.outer.name
     item.address = owner.exprs[0]

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import mapops, tir
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, describe
 from osmia.compiler.layout import is_scalar, memory
 from osmia.compiler.values import SINT, TBOOL, UINT, TMap, TOpt, TStr, Val, components, const, lone

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import kmem, texts, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.layout import is_scalar, memory

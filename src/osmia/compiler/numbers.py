@@ -9,16 +9,16 @@ gives 0 instead of an exception, as BPF itself does.
 
 from __future__ import annotations
 
-import ast
 import operator
-from collections.abc import Callable
 
+from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.values import SINT, TBOOL, UINT, UNKNOWN, TBool, TConst, TInt, Val, const, is_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _FOLD: dict[type[ast.operator], Callable[[Any, Any], Any]] = {

@@ -8,9 +8,8 @@ refused here; what an older one cannot fails at run time and is counted.
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import kmem, texts, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn
 from osmia.compiler.values import TBool, TConst, TInt, TPtr, TStr, Val, const
 from osmia.obj import consts

@@ -1,37 +1,90 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a Python function object to its syntax tree, with the text for diagnostics.
 
-The file is read once and parsed once; functions that were typed in (``-e``,
-a REPL, a notebook) are found through :mod:`linecache`.
+A file is read once, and of its text only the functions that are wanted are
+parsed; functions that were typed in (``-e``, a REPL, a notebook) are found
+through :mod:`linecache`.
 """
 
 from __future__ import annotations
 
-import ast
 import os
 from types import FunctionType
 
+from osmia.compiler import syntax as ast
 from osmia.errors import CompileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
+_DEF = ("def ", "async def ")
+#: Ends of a block that are tried before the whole file is parsed instead.
+_MAX_TRIES = 16
+
+
+def _margin(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
 class File:
-    """One parsed source file."""
+    """One source file; only the functions that are asked for are parsed."""
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self.lines = text.splitlines()
-        self.tree = ast.parse(text, name)
+        self.lines = text.split("\n")
         self._functions: dict[int, list[ast.AST]] = {}
+        self._whole = False
+
+    def function(self, line: int, name: str) -> ast.FunctionDef | None:
+        """The function ``name`` that starts (with its decorators) on ``line``, if it stands in a block of its own."""
+        for end in self._ends(line):
+            # Blank lines in front keep the numbers; what is indented needs something to be in.
+            indented = self.lines[line - 1][:1].isspace() and line > 1
+            before = "\n" * (line - 2) + "if 1:\n" if indented else "\n" * (line - 1)
+            try:
+                tree = ast.parse(before + "\n".join(self.lines[line - 1 : end]) + "\n", self.name)
+            except SyntaxError:  # the block goes on, or is none
+                continue
+            body: list[ast.stmt] = tree.body
+            if body and isinstance(body[0], ast.If):
+                body = body[0].body
+            if len(body) == 1 and isinstance(body[0], ast.FunctionDef) and body[0].name == name:
+                return body[0]
+            return None
+        return None
+
+    def _ends(self, line: int) -> Iterator[int]:
+        """Where the block that starts on ``line`` may end: before lines that are indented no more than its first.
+
+        A line like that may stand within a block, too (in a text of several
+        lines, between brackets, below a decorator), so there are several.
+        """
+        if not 0 < line <= len(self.lines):
+            return
+        margin = _margin(self.lines[line - 1])
+        begun = self.lines[line - 1].lstrip().startswith(_DEF)
+        tries = 0
+        for at in range(line, len(self.lines)):
+            text = self.lines[at].strip()
+            if text and text[0] not in "#)]" and _margin(self.lines[at]) <= margin:
+                if not begun:  # still among the decorators
+                    begun = text.startswith(_DEF)
+                    continue
+                yield at
+                tries += 1
+                if tries > _MAX_TRIES:
+                    return
+        yield len(self.lines)
 
     def functions(self, line: int) -> list[ast.AST]:
-        """Functions and lambdas that start (with their decorators) on ``line``."""
-        if not self._functions:
-            for node in ast.walk(self.tree):
+        """Functions and lambdas that start (with their decorators) on ``line``, wherever they stand; parses it all."""
+        if not self._whole:
+            self._whole = True
+            for node in ast.walk(ast.parse(self.text, self.name)):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                     first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
                     self._functions.setdefault(first, []).append(node)
@@ -74,7 +127,7 @@ class Sources:
         self.files: dict[str, File] = {}
 
     def file(self, name: str, scope: dict[str, Any], line: int) -> File:
-        """Read and parse a file."""
+        """Read a file."""
         if name not in self.files:
             text = _read(name, scope)
             if text is None:
@@ -89,6 +142,9 @@ class Sources:
         """The source of ``function``; CompileError for a lambda or where the text has changed."""
         code = function.__code__
         file = self.file(code.co_filename, function.__globals__, code.co_firstlineno)
+        found = file.function(code.co_firstlineno, code.co_name)
+        if found is not None:
+            return Source(function, file, found)
         for node in file.functions(code.co_firstlineno):
             if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
                 return Source(function, file, node)

@@ -8,8 +8,6 @@ come in as a :class:`osmia.obj.btf.Btf`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from osmia.compiler import (  # what handles each kind of node registers itself when imported
     assign,  # noqa: F401
     exprs,  # noqa: F401
@@ -28,11 +26,14 @@ from osmia.obj.btf import Btf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from osmia.compiler.emit import Compiler
 
+    Formats = Callable[[str, str], str | None]
+    ModuleTypes = Callable[[str, str], Btf | None]
+
 STAGES = ("typed", "ir", "asm", "btf")
-Formats = Callable[[str, str], "str | None"]
-ModuleTypes = Callable[[str, str], "Btf | None"]
 
 
 class Compiled:

@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
-
 from osmia.compiler import eventops, kmem, numbers, tir
+from osmia.compiler import syntax as ast
 from osmia.compiler.assign import assign, converted
 from osmia.compiler.core import Fn, Frame, Var, describe
 from osmia.compiler.dispatch import block, check, expr, statement
@@ -22,6 +20,7 @@ from osmia.lang.maps import Ring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import ast
-
 from osmia.compiler import kmem, tir
 from osmia.compiler import memory as mem
+from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn
 from osmia.compiler.values import (
     TConst,

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import ast
-
+from osmia.compiler import syntax as ast
 from osmia.compiler import texts, tir
 from osmia.compiler.core import Fn
 from osmia.compiler.dispatch import expr

@@ -17,6 +17,7 @@ from osmia.kernel import cache, features
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
+    from collections.abc import Sequence
 
     from osmia.obj.btf import Btf
 
@@ -38,6 +39,7 @@ _chosen = os.environ.get("OSMIA_BTF", "")
 _btfs: dict[str, Btf] = {}
 _ids: dict[str, int] | None = None
 _kernel_id = ""
+_ahead: list[_Ahead] = []
 
 
 def use(path: str) -> None:
@@ -140,18 +142,56 @@ def _open(path: str, cache_as: str, base: Btf | None = None) -> Btf:
         data = _contents(path)
     except OSError as e:
         raise NotFound(f"cannot read type information: {e.strerror}", where=path) from None
+    if not cache_as:
+        return Btf(data, base=base, name=path)
     entry = f"btf-index-{cache_as}-{kernel_id()}"
-    saved = cache.read(entry) if cache_as else None
+    saved = cache.read(entry)
     if saved:
-        from array import array
+        return Btf(data, base=base, index=memoryview(saved).cast("I"), name=path)
+    return Btf(data, base=base, index=_Ahead(Btf(data, base=base, name=path), entry).take, name=path)
 
-        index = array("I", saved)
-        if index.itemsize == 4:
-            return Btf(data, base=base, index=index, name=path)
-    btf = Btf(data, base=base, name=path)
-    if cache_as:
-        cache.write(entry, btf.index().tobytes())
-    return btf
+
+class _Ahead:
+    """The index of a BTF, made and kept by a child process (20 ms) while this one gets ready to compile."""
+
+    def __init__(self, btf: Btf, entry: str) -> None:
+        self._reader, writer = os.pipe()
+        self._pid = os.fork()
+        if self._pid:
+            os.close(writer)
+            _ahead.append(self)
+            return
+        try:
+            os.close(self._reader)
+            made = btf.index().tobytes()
+            try:
+                with open(writer, "wb") as pipe:
+                    pipe.write(len(made).to_bytes(8, "little") + made)
+            except OSError:  # not wanted any more
+                pass
+            cache.write(entry, made)
+        finally:
+            os._exit(0)
+
+    def take(self) -> Sequence[int] | None:
+        """The index; None where the child did not come to its end."""
+        with open(self._reader, "rb") as pipe:
+            self._reader = -1
+            sent = pipe.read()
+        size = int.from_bytes(sent[:8], "little")
+        return memoryview(sent)[8:].cast("I") if size and len(sent) == 8 + size else None
+
+    def end(self) -> None:
+        """Wait for the child."""
+        if self._reader >= 0:
+            os.close(self._reader)
+        os.waitpid(self._pid, 0)
+
+
+def settle() -> None:
+    """Wait for what was begun in other processes."""
+    while _ahead:
+        _ahead.pop().end()
 
 
 def _contents(path: str) -> bytes | mmap.mmap:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from osmia.lang.builtins import machine
 from osmia.lang.codec import decoder, encode
 from osmia.lang.maps import DEFAULT_ENTRIES, Hash, Map, MapBase, _MapType, _name, _plain
@@ -56,6 +54,8 @@ class ArrayOfMaps(MapBase):
         self._sim: dict[Any, Map] = {}
 
     def _made(self, live: Any = None) -> Map:
+        import copy
+
         made = copy.copy(self.inner)
         made._sim, made.live = {}, live
         made.name = f"{self.name}.inner"

@@ -53,15 +53,15 @@ def add_names(path, place):
     for i in range(DEPTH):
         if i >= FEW and not loops_are_long():
             break
-        if dentry == root.dentry and mount == top:
+        ours = dentry == root.dentry and mount == top
+        mounted = not ours and dentry == mount.mnt.mnt_root
+        above = mount.mnt_parent if mounted else top
+        if ours or (mounted and above == mount):  # the second: the first mount of the namespace
             path.add("/")
             return
-        if dentry == mount.mnt.mnt_root:
-            if mount.mnt_parent == mount:  # the first mount of the namespace
-                path.add("/")
-                return
+        if mounted:
             dentry = mount.mnt_mountpoint
-            mount = mount.mnt_parent
+            mount = above
         else:
             if dentry.d_parent == dentry:  # a file system without names: pipes, sockets, memfd
                 return
