@@ -17,7 +17,6 @@ from kernel_code import compile_module, running
 from sources import module
 
 from osmia.errors import UserError, VerifierError
-from osmia.kernel import btf_source
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
 
@@ -114,7 +113,6 @@ def test_what_llvm_refuses_is_an_error_and_no_more(name: str) -> None:
     assert place and made.__file__
     with open(made.__file__, encoding="utf-8") as stream:
         assert stream.read().splitlines()[int(place[1]) - 1].startswith(("def p", "@tracepoint"))
-    btf_source.settle()
     with pytest.raises(OSError) as gone:  # the child that LLVM ended is not left behind
         os.waitpid(-1, os.WNOHANG)
     assert gone.value.errno == errno.ECHILD

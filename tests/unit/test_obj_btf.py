@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 import struct
-from array import array
 
 import pytest
 from hypothesis import given
@@ -136,13 +135,19 @@ def test_find_member_through_anonymous_ones() -> None:
     assert btf.find_member(ids["int"], "pid") is None
 
 
-def test_saved_index() -> None:
-    btf, ids = sample()
-    index = array("I", btf.index().tobytes())
-    again = Btf(btf._raw, index=index)
-    assert again.find("task", c.BTF_KIND_STRUCT) == ids["task"] and len(again) == len(btf)
-    with pytest.raises(UserError, match="saved index is of another file"):
-        Btf(btf._raw, index=array("I", [0, 4, 1 << 20]))
+def test_types_are_walked_as_far_as_needed() -> None:
+    b = BtfBuilder()
+    ids = [b.add_int(f"int{i}", 4) for i in range(20_000)]
+    btf = Btf(b.bytes())
+    assert btf.get(ids[3]).name == "int3"
+    few = len(btf._index)
+    assert few < 10_000
+    assert btf.find("int19000", c.BTF_KIND_INT) == ids[19_000]
+    assert few < 19_000 <= len(btf._index) < 20_000 or len(btf._index) == 20_000
+    assert [btf.get(id).name for id in ids] == [f"int{i}" for i in range(20_000)]
+    assert len(btf) == ids[-1] + 1 == len(btf.word_offsets()) + 1
+    with pytest.raises(UserError, match="there is no type 20001"):
+        btf.get(20_001)
 
 
 def test_split_btf() -> None:
@@ -180,7 +185,7 @@ def test_unknown_kind() -> None:
     b.add_int("int", 4)
     b._add("odd", 27, 0)
     with pytest.raises(UserError, match="type 2 is of kind 27, which this version does not know; a newer osmia may"):
-        Btf(b.bytes(), name="new kernel").index()
+        Btf(b.bytes(), name="new kernel").word_offsets()
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,7 @@ def module_source(asked: list[tuple[str, ...]]) -> Callable[[str, str], Btf | No
 
 
 def settle() -> None:
-    """Wait for what compiling has left to other processes; it can, once the programs run."""
-    btf_source.settle()
+    """Wait for the end of what has compiled; it can, once the programs run."""
     emit = sys.modules.get("osmia.compiler.emit")
     if emit is not None:
         emit.settle()
@@ -174,14 +173,17 @@ def settle() -> None:
 
 def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     """Compile; the object, and the records of what it depends on."""
-    btf = btf_source.kernel_btf()  # first, because part of it happens aside
+    from osmia.compiler.emit import Compiler
+
+    btf = btf_source.kernel_btf()
+    compiler = Compiler()  # before anything else is imported: what this process has by then is copied when it changes
     from osmia.compiler.stages import compile_unit
 
     absent: list[tuple[str, ...]] = []
     modules: list[tuple[str, ...]] = []
     try:
         made = compile_unit(unit, btf=btf, tracepoint_format=tracepoint_source(absent),
-                            module_types=module_source(modules))  # fmt: skip
+                            module_types=module_source(modules), compiler=compiler)  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.
         for _, category, name in absent:

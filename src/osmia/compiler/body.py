@@ -34,8 +34,9 @@ class Shared:
         self.callbacks: list[str] = []  # text of the functions made from loop bodies
         self.loop_count = 0
         self.barrier_count = 0
-        # Functions that must stay functions, because their address is taken.
+        # Functions that must stay functions, and locals that must stay in memory, because their address is taken.
         self.addressed: set[tir.Func] = set()
+        self.in_memory: set[tir.Local] = set()
 
 
 def memory_type(t: tir.Mem | tir.Void) -> str:
@@ -79,6 +80,7 @@ class Body:
         self.lines: list[str] = []
         self.label = "entry"
         self.slots: dict[tir.Local, str] = {}
+        self.known: dict[tir.Local, str] = {}  # what is in a local, as far as this block has read or written it
         self.frame = ""  # the frame's address, when the function has one
         self.loops: list[tuple[str, str]] = []
         self.in_callback = False
@@ -131,6 +133,7 @@ class Body:
         self.lines.append(f"{label}:")
         self.label = label
         self.open = True
+        self.known = {}
 
     def jump(self, label: str) -> None:
         if self.open:

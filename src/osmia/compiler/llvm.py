@@ -26,9 +26,10 @@ CPU = "v3"
 LEVEL = 2
 #: What is done to the IR, instead of LLVM's own list for ``-O2``: that takes
 #: three times as long and makes 2 % fewer instructions of the tools, which the
-#: verifier walks no faster.  Named as in the library (``LLVMPY_module_Add…Pass``).
+#: verifier walks no faster.  Functions are made small before they are inlined.
+#: Named as in the library (``LLVMPY_module_Add…Pass``).
 PASSES = (
-    "AlwaysInliner", "SROA", "SimplifyCFG", "InstCombine", "JumpThreading", "SimplifyCFG", "NewGVN", "DSE", "ADCE",
+    "SROA", "SimplifyCFG", "AlwaysInliner", "InstCombine", "JumpThreading", "SimplifyCFG", "NewGVN", "DSE", "ADCE",
 )  # fmt: skip
 
 #: Versions of llvmlite whose C functions have the signatures used below.

@@ -102,6 +102,8 @@ def _survey(module: tir.Module, sources: dict[str, str], loop_limit: int) -> Sha
             core.gather(node)
             if isinstance(node, tir.FuncAddr):
                 shared.addressed.add(node.func)
+            elif isinstance(node, tir.AddrOf):
+                shared.in_memory.add(node.local)
     _check_parameters(module, shared.addressed)
     if planner.uses_bpf_loop:
         core.gather_enum(LOOP_ENUM, LOOP_ENUMERATOR, 181)
@@ -200,6 +202,7 @@ def _open_locals(b: Body) -> None:
     """Give every local its place, cleared: the verifier refuses reads of what was never written."""
     func = b.func
     plan = b.shared.planner.plan(func)
+    b.shared.in_memory.update(plan.frame.locals)  # callbacks write to them
     frame, elsewhere = plan.frame, {local for own in plan.own.values() for local in own}
     if frame.size:
         b.frame = b.slot(f"[{frame.size} x i8]")

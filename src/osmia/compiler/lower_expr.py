@@ -113,7 +113,22 @@ def _const(b: Body, e: tir.Const) -> str:
 
 def _get(b: Body, e: tir.Get) -> str:
     t = e.local.type
-    return coerce(b, load(b, b.slots[e.local], t), _value_of(t), e.type)
+    value = b.known.get(e.local)
+    if value is None:
+        value = load(b, b.slots[e.local], t)
+        if e.local not in b.shared.in_memory:
+            b.known[e.local] = value
+    return coerce(b, value, _value_of(t), e.type)
+
+
+def set_local(b: Body, local: tir.Local, value: str) -> None:
+    """Put ``value`` (of the value type of the local's type) into ``local``."""
+    t = local.type
+    store(b, b.slots[local], value, t)
+    if local not in b.shared.in_memory and not (isinstance(t, tir.Int) and t.bits < 64):  # narrow: what is read differs
+        b.known[local] = value
+    else:
+        b.known.pop(local, None)
 
 
 def _value_of(t: tir.Mem) -> tir.Type:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from osmia.compiler import loops, tir, walk
 from osmia.compiler.body import Body, memory_type
 from osmia.compiler.debuginfo import quoted
-from osmia.compiler.lower_expr import abi_type, as_bool, as_int, call_helper, coerce, load, store
+from osmia.compiler.lower_expr import abi_type, as_bool, as_int, call_helper, coerce, load, set_local, store
 
 _INT64 = 1 << 63
 _KTIME = 5  # bpf_ktime_get_ns: in every program type, and 64 bits that the verifier knows nothing of
@@ -50,7 +50,7 @@ def _plain_for(b: Body, s: tir.For, start: str, stop: str) -> None:
     b.branch(b.let(f"icmp {_before(s)} i64 {start}, {stop}"), body, end)
     b.start(body)
     here = b.let(f"load i64, ptr {position}, align 8")
-    store(b, b.slots[s.var], coerce(b, here, tir.S64, s.var.type), s.var.type)
+    set_local(b, s.var, coerce(b, here, tir.S64, s.var.type))
     _run_body(b, s.body, end, step)
     b.start(step)
     b.at(s.loc)
@@ -288,7 +288,7 @@ def _set_variable(b: Body, s: tir.For, frame: loops.Frame) -> None:
     else:
         start = b.let(f"load i64, ptr {b.gep('%frame', frame.starts[id(s)])}, align 8")
     here = index if start == "0" else b.let(f"add i64 {index}, {start}")
-    store(b, b.slots[s.var], coerce(b, here, tir.S64, s.var.type), s.var.type)
+    set_local(b, s.var, coerce(b, here, tir.S64, s.var.type))
 
 
 # --------------------------------------------------------------------------

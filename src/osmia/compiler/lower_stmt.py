@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from osmia.compiler import tir
 from osmia.compiler.body import Body
-from osmia.compiler.lower_expr import abi_type, as_bool, as_int, coerce, store
+from osmia.compiler.lower_expr import abi_type, as_bool, as_int, coerce, set_local, store
 from osmia.compiler.lower_loop import give_back, leave_callback, lower_for, lower_while
 from osmia.errors import InternalError
 
@@ -31,7 +31,7 @@ def lower_stmts(b: Body, stmts: list[tir.Stmt]) -> None:
 def _set(b: Body, s: tir.Set) -> None:
     value = b.value(s.value)
     b.at(s.loc)
-    store(b, b.slots[s.local], coerce(b, value, s.value.type, s.local.type), s.local.type)
+    set_local(b, s.local, coerce(b, value, s.value.type, s.local.type))
 
 
 def _store(b: Body, s: tir.Store) -> None:

@@ -117,12 +117,14 @@ def _emit(mod: Builder, text: str, compiler: Compiler) -> bytes:
 
 
 def compile_unit(
-    unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None
-) -> Compiled:
-    """Compile ``unit`` to an object file (``.object``: ELF bytes)."""
-    from osmia.compiler.emit import Compiler
+    unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None,
+    compiler: Compiler | None = None,
+) -> Compiled:  # fmt: skip
+    """Compile ``unit`` to an object file (``.object``: ELF bytes), by ``compiler`` if one has been started already."""
+    if compiler is None:
+        from osmia.compiler.emit import Compiler
 
-    compiler = Compiler()
+        compiler = Compiler()
     try:
         mod = build(unit, btf, tracepoint_format, module_types)
         text = _ir(mod)

@@ -17,7 +17,6 @@ from osmia.kernel import cache, features
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import Sequence
 
     from osmia.obj.btf import Btf
 
@@ -39,7 +38,6 @@ _chosen = os.environ.get("OSMIA_BTF", "")
 _btfs: dict[str, Btf] = {}
 _ids: dict[str, int] | None = None
 _kernel_id = ""
-_ahead: list[_Ahead] = []
 
 
 def use(path: str) -> None:
@@ -120,7 +118,7 @@ def kernel_btf() -> Btf | None:
             path = find()
         except NotSupported:
             return None
-        found = _btfs[""] = _open(path, "vmlinux" if path.startswith(SYSFS) else "")
+        found = _btfs[""] = _open(path)
     return found
 
 
@@ -131,67 +129,18 @@ def _running_btf() -> Btf | None:
     if not _chosen:
         return kernel_btf()
     if "vmlinux" not in _btfs:
-        _btfs["vmlinux"] = _open(f"{SYSFS}/vmlinux", "vmlinux")
+        _btfs["vmlinux"] = _open(f"{SYSFS}/vmlinux")
     return _btfs["vmlinux"]
 
 
-def _open(path: str, cache_as: str, base: Btf | None = None) -> Btf:
+def _open(path: str, base: Btf | None = None) -> Btf:
     from osmia.obj.btf import Btf
 
     try:
         data = _contents(path)
     except OSError as e:
         raise NotFound(f"cannot read type information: {e.strerror}", where=path) from None
-    if not cache_as:
-        return Btf(data, base=base, name=path)
-    entry = f"btf-index-{cache_as}-{kernel_id()}"
-    saved = cache.read(entry)
-    if saved:
-        return Btf(data, base=base, index=memoryview(saved).cast("I"), name=path)
-    return Btf(data, base=base, index=_Ahead(Btf(data, base=base, name=path), entry).take, name=path)
-
-
-class _Ahead:
-    """The index of a BTF, made and kept by a child process (20 ms) while this one gets ready to compile."""
-
-    def __init__(self, btf: Btf, entry: str) -> None:
-        self._reader, writer = os.pipe()
-        self._pid = os.fork()
-        if self._pid:
-            os.close(writer)
-            _ahead.append(self)
-            return
-        try:
-            os.close(self._reader)
-            made = btf.index().tobytes()
-            try:
-                with open(writer, "wb") as pipe:
-                    pipe.write(len(made).to_bytes(8, "little") + made)
-            except OSError:  # not wanted any more
-                pass
-            cache.write(entry, made)
-        finally:
-            os._exit(0)
-
-    def take(self) -> Sequence[int] | None:
-        """The index; None where the child did not come to its end."""
-        with open(self._reader, "rb") as pipe:
-            self._reader = -1
-            sent = pipe.read()
-        size = int.from_bytes(sent[:8], "little")
-        return memoryview(sent)[8:].cast("I") if size and len(sent) == 8 + size else None
-
-    def end(self) -> None:
-        """Wait for the child."""
-        if self._reader >= 0:
-            os.close(self._reader)
-        os.waitpid(self._pid, 0)
-
-
-def settle() -> None:
-    """Wait for what was begun in other processes."""
-    while _ahead:
-        _ahead.pop().end()
+    return Btf(data, base=base, name=path)
 
 
 def _contents(path: str) -> bytes | mmap.mmap:
@@ -246,7 +195,7 @@ def module_btf(name: str) -> Btf | None:
         path = f"{SYSFS}/{name}"
         if base is None or not os.path.exists(path):
             return None
-        _btfs[name] = _open(path, "", base)
+        _btfs[name] = _open(path, base)
     return _btfs[name]
 
 

@@ -41,8 +41,7 @@ from osmia.obj.consts import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from array import array
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
 MAGIC = 0xEB9F
 # Words after the three of struct btf_type, fixed and per vlen element.
@@ -66,6 +65,11 @@ _SIZED = frozenset((
 _COMPOSITE = frozenset((BTF_KIND_STRUCT, BTF_KIND_UNION))
 _MAX_DEPTH = 64  # of typedef chains and nested anonymous members; real ones stay under ten
 _UNKNOWN = 1 << 48  # a step that takes the walk past any end
+#: Words from one type to the next, by kind: those that each has, and those for each element.  128 kinds, and 24 bits
+#: for the number of elements: the bits above the classic 32 kinds and 16 bits were always zero.
+_FIXED = [3 + _EXTRA[kind][0] if kind in _EXTRA else _UNKNOWN for kind in range(128)]
+_EACH = [_EXTRA[kind][1] if kind in _EXTRA else 0 for kind in range(128)]
+_STRIDE = 1 << 14  # words that are walked at once, about 2,700 types
 
 
 class Member:
@@ -131,9 +135,7 @@ class Btf:
     """Types by id and by name, over the raw bytes of a ``.BTF`` section or of ``/sys/kernel/btf/*``.
 
     ``base`` is the BTF that a split BTF (a kernel module's) continues;
-    ``index`` what :meth:`index` returned for the same bytes earlier, or a
-    function that is asked for it when it is needed (None: it is not to be
-    had); ``name`` is for messages.  Raises :class:`UserError` for bytes that are
+    ``name`` is for messages.  Raises :class:`UserError` for bytes that are
     not BTF of this byte order.
     """
 
@@ -141,7 +143,6 @@ class Btf:
         self,
         data: bytes | bytearray | memoryview | mmap.mmap,
         base: Btf | None = None,
-        index: Sequence[int] | Callable[[], Sequence[int] | None] | None = None,
         name: str = "BTF",
     ) -> None:
         self.name = name
@@ -152,11 +153,9 @@ class Btf:
         self.start_id = base.end_id if base else 1
         self._str_start = base.string_end if base else 0
         self.string_end: int = self._str_start + self._str_len
-        self._index: Sequence[int] | None = None
-        self._later = index if callable(index) else None
+        self._index: list[int] = []  # word offsets of the types up to `_next`
+        self._next = 0
         self._types: dict[int, Type] = {}
-        if index is not None and not callable(index):
-            self._take(index)
 
     def _bad(self, what: str) -> UserError:
         return UserError(f"damaged or foreign type information: {what}", where=self.name)
@@ -185,64 +184,43 @@ class Btf:
         self.type_end = self.type_start + type_len
         self._words = memoryview(raw)[self.type_start : self.type_end].cast("I")
 
-    # -- the index ---------------------------------------------------------
+    # -- where types are ---------------------------------------------------
 
-    def _take(self, index: Sequence[int]) -> None:
-        if len(index) and index[-1] >= len(self._words):
-            raise self._bad("the saved index is of another file")
-        self._index = index
+    def word_offsets(self) -> list[int]:
+        """Word offset (within the type section) of each own type, in id order; 15-20 ms for a kernel."""
+        return self._known(len(self._words))
 
-    def index(self) -> array[int]:
-        """Word offset (within the type section) of each own type, in id order; 15-20 ms for a kernel.
+    def _known(self, count: int, word: int = -1) -> list[int]:
+        """The offsets of the first ``count`` types at least, and of all up to the word offset ``word``.
 
-        Its ``tobytes()`` can be kept, and given back as an array or a
-        ``memoryview(...).cast("I")``.
+        Types have no table of their own: each tells where the next begins.
+        What a program is about stands near the beginning of a kernel's types
+        (``task_struct`` is number 114 of 126,000), so a walk that ends where
+        enough is known takes a tenth of the time.
         """
-        from array import array  # not at the top: it brings collections along, which small objects need not pay for
-
-        if not isinstance(self._index, array):
-            self._index = array("I", self.word_offsets())
-        return self._index
-
-    def word_offsets(self) -> Sequence[int]:
-        """The same as :meth:`index`, in whatever form is at hand."""
-        if self._index is None and self._later is not None:
-            index, self._later = self._later(), None
-            if index is not None:
-                self._take(index)
-        if self._index is None:
-            self._index = self._walk()
-        return self._index
-
-    def _walk(self) -> list[int]:
-        # 128 kinds and 24 bits of vlen: the bits above the classic 32 kinds and 16 bits were always zero.
-        fixed = [_UNKNOWN] * 128
-        each = [0] * 128
-        for kind, (extra, element) in _EXTRA.items():
-            fixed[kind] = 3 + extra
-            each[kind] = element
-        words = self._words
+        index, words, pos = self._index, self._words, self._next
         end = len(words)
-        out: list[int] = []
-        append = out.append
-        pos = 0
+        append = index.append
         try:
-            while pos < end:
-                append(pos)
-                info = words[pos + 1]
-                kind = info >> 24 & 0x7F
-                pos += fixed[kind] + (info & 0xFFFFFF) * each[kind]
+            while pos < end and (len(index) < count or pos <= word):
+                limit = min(end, pos + _STRIDE)
+                while pos < limit:
+                    append(pos)
+                    info = words[pos + 1]
+                    kind = info >> 24 & 0x7F
+                    pos += _FIXED[kind] + (info & 0xFFFFFF) * _EACH[kind]
         except IndexError:
-            raise self._bad("the last type is cut short") from None
+            pos = end + 1
+        self._next = pos
         if pos >= _UNKNOWN:
-            kind = words[out[-1] + 1] >> 24 & 0x7F
+            kind = words[index[-1] + 1] >> 24 & 0x7F
             raise UserError(
-                f"type {self.start_id + len(out) - 1} is of kind {kind}, which this version does not know",
+                f"type {self.start_id + len(index) - 1} is of kind {kind}, which this version does not know",
                 where=self.name, fix="a newer osmia may know it",
             )
-        if pos != end:
+        if pos > end:
             raise self._bad("the last type is cut short")
-        return out
+        return index
 
     @property
     def end_id(self) -> int:
@@ -304,10 +282,13 @@ class Btf:
         return self._words[self._word(id) + 1] >> 24 & 0x7F
 
     def _word(self, id: int) -> int:
-        index = self.word_offsets()
-        if not self.start_id <= id < self.start_id + len(index):
+        number = id - self.start_id
+        index = self._index
+        if number >= len(index):
+            index = self._known(number + 1)
+        if not 0 <= number < len(index):
             raise self._bad(f"there is no type {id}")
-        return index[id - self.start_id]
+        return index[number]
 
     def get(self, id: int) -> Type:
         """The type of that id, decoded once; id 0 is ``void``."""
@@ -346,7 +327,7 @@ class Btf:
         """The first type of that name and of one of those kinds; 0 when there is none.
 
         A split BTF is searched before its base.  Half a millisecond in a
-        kernel's BTF when the index is there, 4 ms to learn that it has none.
+        kernel's BTF, and what the walk to there takes the first time; 4 ms to learn that it has none.
         """
         return next(self.find_all(name, kinds), 0)
 
@@ -370,7 +351,7 @@ class Btf:
     def _named(self, off: int, kinds: tuple[int, ...]) -> Iterator[int]:
         from bisect import bisect_left
 
-        raw, words, index = self._searchable(), self._words, self.word_offsets()
+        raw, words = self._searchable(), self._words
         needle = off.to_bytes(4, "little")
         start, end = self.type_start, self.type_end
         pos = raw.find(needle, start, end)
@@ -378,6 +359,7 @@ class Btf:
             word, odd = divmod(pos - start, 4)
             # An aligned hit may be a member's or a parameter's name: the index tells.
             if not odd and word + 1 < len(words) and words[word + 1] >> 24 & 0x7F in kinds:
+                index = self._known(0, word)
                 i = bisect_left(index, word)
                 if i < len(index) and index[i] == word:
                     yield self.start_id + i
