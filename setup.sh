@@ -56,4 +56,6 @@ if ls .venv/lib/python*/site-packages/distutils-precedence.pth >/dev/null 2>&1; 
 fi
 # With PYTHONDONTWRITEBYTECODE set, osmia would be compiled by Python at every start.
 .venv/bin/python -m compileall -q .venv/lib/python*/site-packages/osmia
+# All modules in one file, and a command that uses it: three milliseconds of every start.
+(cd / && "$OLDPWD/.venv/bin/python" -m osmia.packed "$OLDPWD/.venv/bin/osmia")
 echo "setup: done; try: sudo .venv/bin/osmia opensnoop"

@@ -146,6 +146,10 @@ def load_file(path: str, module_name: str) -> dict[str, Any]:
     except (SyntaxError, ValueError) as err:
         line = getattr(err, "lineno", 0) or 0
         raise UserError(f"not valid Python: {getattr(err, 'msg', err)}", where=f"{path}:{line}") from None
+    if sys.flags.no_site:  # osmia's own launcher does without; a user's file may need what site sets up
+        import site
+
+        site.main()
     module = type(sys)(module_name)
     module.__file__ = full
     sys.modules[module_name] = module

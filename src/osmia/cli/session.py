@@ -12,6 +12,7 @@ import sys
 import time
 
 from osmia.cli import plans
+from osmia.cli.ahead import Ahead
 from osmia.cli.objects import settle, spec_of
 from osmia.cli.signals import Stop
 from osmia.errors import NotFound, NotPermitted, NotSupported, UserError, VerifierError
@@ -95,13 +96,18 @@ class Session:
         self._set_options(spec)
         if common.stats:
             self._count_costs()
-        while True:
+        ahead = Ahead(hook.kind for prog in self._progs() for hook in prog.hooks[:1])
+        try:
             self._load(spec)
+        finally:
+            ahead.join()
+        while True:
             self._bind()
             self._open_rings()
             if self._attach(spec):
                 break
             self._unload()
+            self._load(spec)
         self._ready()
 
     def note(self, text: str) -> None:
