@@ -228,7 +228,7 @@ def machine(bench: Bench) -> list[str]:
 def _python(command: str) -> str:
     with open(command, "rb") as script:
         line = script.readline().decode().strip()
-    asked = [line.removeprefix("#!"), "-c", "import platform; print(platform.python_version())"]
+    asked = [*line.removeprefix("#!").split(), "-c", "import platform; print(platform.python_version())"]
     return subprocess.run(asked, capture_output=True, text=True).stdout.strip() if line.startswith("#!/") else "?"
 
 

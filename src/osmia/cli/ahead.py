@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports while the kernel verifies: that takes milliseconds in which Python has nothing to do.
+"""Imports while others work: the kernel verifies for milliseconds, LLVM compiles for dozens.
 
 The programs of a tool are loaded by the main thread, in system calls that let
-other threads run; meanwhile one imports what the run needs afterwards.
+other threads run; meanwhile one imports what the run needs afterwards.  Where
+there is something to compile, that is done even earlier: while LLVM is at it.
 """
 
 from __future__ import annotations
@@ -14,26 +15,38 @@ from osmia.link import HOOKS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from osmia.lang.unit import Unit
 
 _AFTER = (
     "osmia.events.transport", "osmia.cli.templates", "osmia.cli.table", "osmia.events.decode", "osmia.link.detach",
 )  # fmt: skip
+_LOADING = ("osmia.obj.elf", "osmia.load.object", "osmia.load.bind")
 #: Seconds after which the main thread, back from the kernel, takes over from an import (Python's own: 0.005).
 _SWITCH = 2e-5
+
+
+def _names(unit: Unit) -> list[str]:
+    kinds = dict.fromkeys(hook.kind for prog in unit.progs for hook in prog.hooks[:1])
+    links = dict.fromkeys(HOOKS[kind] for kind in kinds if kind in HOOKS)
+    return [*[f"osmia.link.{name}" for name in links], *_AFTER]
+
+
+def now(unit: Unit) -> None:
+    """Import what loading ``unit`` and the run need."""
+    for name in (*_LOADING, *_names(unit)):
+        __import__(name)
 
 
 class Ahead:
     """A thread that imports; :meth:`join` waits for it."""
 
-    def __init__(self, hooks: Iterable[str]) -> None:
-        links = dict.fromkeys(HOOKS[kind] for kind in hooks if kind in HOOKS)
+    def __init__(self, unit: Unit) -> None:
         self._interval = sys.getswitchinterval()
         self._done = _thread.allocate_lock()
         self._done.acquire()
         sys.setswitchinterval(_SWITCH)
         try:
-            _thread.start_new_thread(self._run, ([*[f"osmia.link.{name}" for name in links], *_AFTER],))
+            _thread.start_new_thread(self._run, (_names(unit),))
         except RuntimeError:  # no thread to be had: they are imported when they are needed
             self._done.release()
 

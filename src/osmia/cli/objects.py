@@ -105,10 +105,8 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
     elf, records = compile_now(unit)
     spec = _parsed(elf, unit.name)
     head = meta.dump(key + records)
-    # Now, before options are written into the spec.
-    refused = cache.write(name, _LENGTH.pack(len(head)) + head + image.dump(spec))
-    if refused:
-        note(f"not cached: {refused}")
+    # Taken now, before options are written into the spec, and kept when the programs run.
+    _unwritten.append((name, _LENGTH.pack(len(head)) + head + image.dump(spec), note))
     return spec
 
 
@@ -164,8 +162,17 @@ def module_source(asked: list[tuple[str, ...]]) -> Callable[[str, str], Btf | No
     return module_types
 
 
+#: Objects that are yet to be put into the cache.
+_unwritten: list[tuple[str, bytes, Callable[[str], None]]] = []
+
+
 def settle() -> None:
-    """Wait for the end of what has compiled; it can, once the programs run."""
+    """Keep what was compiled, and wait for the end of what has compiled it; that can wait until the programs run."""
+    while _unwritten:
+        name, data, note = _unwritten.pop()
+        refused = cache.write(name, data)
+        if refused:
+            note(f"not cached: {refused}")
     emit = sys.modules.get("osmia.compiler.emit")
     if emit is not None:
         emit.settle()
@@ -173,6 +180,7 @@ def settle() -> None:
 
 def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     """Compile; the object, and the records of what it depends on."""
+    from osmia.cli import ahead
     from osmia.compiler.emit import Compiler
 
     btf = btf_source.kernel_btf()
@@ -183,7 +191,8 @@ def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     modules: list[tuple[str, ...]] = []
     try:
         made = compile_unit(unit, btf=btf, tracepoint_format=tracepoint_source(absent),
-                            module_types=module_source(modules), compiler=compiler)  # fmt: skip
+                            module_types=module_source(modules), compiler=compiler,
+                            meanwhile=lambda: ahead.now(unit))  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.
         for _, category, name in absent:

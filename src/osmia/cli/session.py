@@ -22,9 +22,6 @@ from osmia.lang.codec import encode
 from osmia.lang.maps import RINGBUF, MapBase
 from osmia.lang.options import Option
 from osmia.lang.probes import Prog
-from osmia.link import attach
-from osmia.load.bind import bind
-from osmia.load.object import load
 from osmia.obj import meta
 from osmia.views.output import Writer, open_output
 
@@ -96,7 +93,7 @@ class Session:
         self._set_options(spec)
         if common.stats:
             self._count_costs()
-        ahead = Ahead(hook.kind for prog in self._progs() for hook in prog.hooks[:1])
+        ahead = Ahead(self.unit)
         try:
             self._load(spec)
         finally:
@@ -159,6 +156,8 @@ class Session:
             self.user = UserProbes(self)
         if not self._chosen:
             self._chosen = plans.choose(self._progs(), spec, self.records, self.note)
+        from osmia.load.object import load
+
         chosen = self._chosen
         sizes: dict[str, int] = {}
         if self.common.ring_size:
@@ -193,6 +192,8 @@ class Session:
         return False
 
     def _bind(self) -> None:
+        from osmia.load.bind import bind
+
         assert self.live is not None
         self._bound = bind(self.live, self.records, self._find)
         self.losses = Losses(self.records, self.live.maps.get(LOSS_MAP), self._missed)
@@ -238,6 +239,8 @@ class Session:
         if self.user is not None and hook.kind in _USER:
             assert self.live is not None
             return self.user.attach(prog, hook, self.live)
+        from osmia.link import attach
+
         links: list[Link] = []
         absent: NotFound | NotSupported | None = None
         for target in hook.targets:
@@ -299,6 +302,7 @@ class Session:
 
     def close(self) -> list[Link]:
         """Let everything go but the links, which are returned: closing them takes time (see osmia.link.detach)."""
+        settle()
         if self.command is not None:
             self.command.abandon()
         for bound in self._bound:

@@ -67,7 +67,8 @@ class Builder:
                 return "", name
         import sys
 
-        for module in list(sys.modules.values()):
+        # Ours first: options that tools share are there, and the standard library has thousands of names.
+        for module in sorted(sys.modules.values(), key=lambda module: not module.__name__.startswith("osmia.")):
             for name, value in list(getattr(module, "__dict__", {}).items()):
                 if value is item:
                     return module.__name__, name

@@ -61,11 +61,13 @@ class Compiler:
         os.close(writer)
         os.close(source)
 
-    def finish(self, ir: str, timeout: float = TIMEOUT) -> bytes:
-        """Compile ``ir``; see :func:`compile_ir`."""
+    def finish(self, ir: str, timeout: float = TIMEOUT, meanwhile: Callable[[], None] | None = None) -> bytes:
+        """Compile ``ir``; see :func:`compile_ir`.  ``meanwhile`` is called while the child works."""
         try:
             _send(self._source, ir.encode("utf-8", "surrogateescape"))
             self._source = -1
+            if meanwhile is not None:
+                meanwhile()
             data, timed_out = _read_all(self._reader, timeout)
             if timed_out:
                 raise BackendError(

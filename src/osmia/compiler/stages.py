@@ -100,12 +100,12 @@ def _ir(mod: Builder) -> str:
     return lower(mod.module, sources)
 
 
-def _emit(mod: Builder, text: str, compiler: Compiler) -> bytes:
+def _emit(mod: Builder, text: str, compiler: Compiler, meanwhile: Callable[[], None] | None = None) -> bytes:
     """The object; what LLVM refuses, or dies of, becomes a compile error at the line that it names."""
     from osmia.compiler.emit import BackendError
 
     try:
-        return compiler.finish(text)
+        return compiler.finish(text, meanwhile=meanwhile)
     except BackendError as err:
         file, _, place = err.where.partition(".py:")
         file = f"{file}.py" if place else mod.module.funcs[-1].file
@@ -118,9 +118,12 @@ def _emit(mod: Builder, text: str, compiler: Compiler) -> bytes:
 
 def compile_unit(
     unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None,
-    compiler: Compiler | None = None,
+    compiler: Compiler | None = None, meanwhile: Callable[[], None] | None = None,
 ) -> Compiled:  # fmt: skip
-    """Compile ``unit`` to an object file (``.object``: ELF bytes), by ``compiler`` if one has been started already."""
+    """Compile ``unit`` to an object file (``.object``: ELF bytes), by ``compiler`` if one has been started already.
+
+    ``meanwhile`` is called while LLVM works.
+    """
     if compiler is None:
         from osmia.compiler.emit import Compiler
 
@@ -131,7 +134,7 @@ def compile_unit(
     except BaseException:
         compiler.abandon()
         raise
-    data = _emit(mod, text, compiler)
+    data = _emit(mod, text, compiler, meanwhile)
     consts = [(module, name, text) for (module, name), text in mod.constants.items()]
     return Compiled(data, sorted(mod.sources.files), consts)
 

@@ -156,6 +156,7 @@ class Btf:
         self._index: list[int] = []  # word offsets of the types up to `_next`
         self._next = 0
         self._types: dict[int, Type] = {}
+        self._found: dict[tuple[str, tuple[int, ...] | int], int] = {}
 
     def _bad(self, what: str) -> UserError:
         return UserError(f"damaged or foreign type information: {what}", where=self.name)
@@ -327,9 +328,13 @@ class Btf:
         """The first type of that name and of one of those kinds; 0 when there is none.
 
         A split BTF is searched before its base.  Half a millisecond in a
-        kernel's BTF, and what the walk to there takes the first time; 4 ms to learn that it has none.
+        kernel's BTF, and what the walk to there takes the first time; 4 ms
+        to learn that it has none.  Asked for again, it is known.
         """
-        return next(self.find_all(name, kinds), 0)
+        found = self._found.get((name, kinds))
+        if found is None:
+            found = self._found[name, kinds] = next(self.find_all(name, kinds), 0)
+        return found
 
     def find_all(self, name: str, kinds: tuple[int, ...] | int, *, flavours: bool = False) -> Iterator[int]:
         """Every type of that name and of one of those kinds, own ones first.
