@@ -87,7 +87,7 @@ class Body:
         self.open = True  # the current block has no terminator yet
         self._temps = 0
         self._labels = 0
-        self._dbg = ""
+        self._places: dict[tir.Loc, str] = {}
         self.at(loc)
         # Expressions hold statements and the reverse: the driver ties the knot.
         self.value: Callable[[tir.Expr], str] = lambda e: shared.lower_expr(self, e)
@@ -98,18 +98,24 @@ class Body:
     def at(self, loc: tir.Loc) -> None:
         """What follows belongs to ``loc``."""
         self.loc = loc
-        self._dbg = self.shared.info.location(self.scope, loc)
+
+    def _place(self) -> str:
+        """The debug location of what is written now."""
+        ref = self._places.get(self.loc)
+        if ref is None:
+            ref = self._places[self.loc] = self.shared.info.location(self.scope, self.loc)
+        return ref
 
     # -- instructions
 
     def do(self, text: str) -> None:
         """An instruction without a result."""
-        self.lines.append(f"  {text}, !dbg {self._dbg}")
+        self.lines.append(f"  {text}, !dbg {self._place()}")
 
     def let(self, text: str) -> str:
         """An instruction with a result, whose name is returned."""
         self._temps += 1
-        self.lines.append(f"  %{self._temps} = {text}, !dbg {self._dbg}")
+        self.lines.append(f"  %{self._temps} = {text}, !dbg {self._place()}")
         return f"%{self._temps}"
 
     def at_entry(self, text: str) -> str:

@@ -68,10 +68,10 @@ class Builder:
         import sys
 
         # Ours first: options that tools share are there, and the standard library has thousands of names.
-        for module in sorted(sys.modules.values(), key=lambda module: not module.__name__.startswith("osmia.")):
-            for name, value in list(getattr(module, "__dict__", {}).items()):
+        for module in sorted(sys.modules, key=lambda name: not name.startswith("osmia.")):
+            for name, value in list(getattr(sys.modules.get(module), "__dict__", {}).items()):
                 if value is item:
-                    return module.__name__, name
+                    return module, name
         return "", fallback
 
     # -- maps and options -----------------------------------------------

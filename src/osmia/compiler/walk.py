@@ -57,7 +57,12 @@ def walk(nodes: list[tir.Stmt] | list[Node]) -> Iterator[Node]:
     while stack:
         node = stack.pop()
         yield node
-        stack.extend(reversed(list(children(node))))
+        for name in reversed(_CHILDREN.get(type(node), ())):
+            child = getattr(node, name)
+            if isinstance(child, list):
+                stack.extend(reversed(child))
+            elif child is not None:
+                stack.append(child)
 
 
 def locals_of(nodes: list[tir.Stmt] | list[Node]) -> list[tir.Local]:
