@@ -286,15 +286,18 @@ def lost_of(stderr: str) -> int:
     return sum(int(n.replace(",", "")) for n in re.findall(r"([\d,]+) (?:events )?lost", stderr))
 
 
-def storm(seconds: float, rate: int) -> subprocess.Popen[str]:
+def storm(seconds: float, rate: int, threads: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [workload("storm"), str(seconds), str(rate), "/x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [workload("storm"), str(seconds), str(rate), "/x", str(threads)], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(("seconds", "rate"), [(float(os.environ.get("OSMIA_STORM_SECONDS", "2")), 1_000_000)])
-def test_storm_is_accounted_for_exactly(seconds: float, rate: int, tmp_path: Path) -> None:
-    process = storm(seconds, rate)
+@pytest.mark.parametrize("threads", [1, os.cpu_count() or 1])
+def test_storm_is_accounted_for_exactly(threads: int, tmp_path: Path) -> None:
+    """A million opens a second are asked for; where all CPUs open, none is left for the reader, and rows are lost."""
+    seconds = float(os.environ.get("OSMIA_STORM_SECONDS", "2"))
+    process = storm(seconds, 1_000_000, threads)
     assert process.stdin
     output = tmp_path / "rows"
     with output.open("w+b") as file:
