@@ -106,6 +106,17 @@ def test_a_file_that_is_not_python(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
+def test_a_file_that_fails_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "fails.py"
+    file.write_text("from osmia.lang.types import Array, u64\n\n\ndef values():\n    return Array[u64]\n\n\nvalues()\n")
+    done = osmia("run", str(file))
+    said = "TypeError: an array of values has a type and a number: Array[u64, 4]; the map is osmia.Array"
+    assert done.stderr == f"osmia: {file}:5: {said}; OSMIA_DEBUG=1 shows the traceback\n"
+    assert done.returncode == 1
+    file.write_text("import nothing_of_this_name\n")
+    assert f"{file}:1: ModuleNotFoundError" in osmia("compile", str(file), "-o", "x.o").stderr
+
+
 def test_a_file_without_kernel_functions(tmp_path: Path) -> None:
     file = tmp_path / "empty.py"
     file.write_text("x = 1\n")
@@ -113,16 +124,20 @@ def test_a_file_without_kernel_functions(tmp_path: Path) -> None:
     assert done.stderr == f"osmia: {file}: there is no kernel function in it; decorate one: @tracepoint(...)\n"
 
 
-def test_an_unexpected_error_is_one_line_too(tmp_path: Path) -> None:
-    file = tmp_path / "boom.py"
-    file.write_text("raise RuntimeError('boom')\n")
-    done = osmia("run", str(file), OSMIA_DEBUG="0")
-    assert done.stderr == (
-        "osmia: internal error: RuntimeError: boom; please report it (OSMIA_DEBUG=1 shows the traceback)\n"
+def test_an_unexpected_error_is_one_line_too() -> None:
+    code = (
+        "import osmia.cli.catalog as c, osmia.cli.main as m\n"
+        "c.exists = lambda name: [][1]\n"
+        "raise SystemExit(m.main(['x']))\n"
     )
-    assert done.returncode == 70
-    done = osmia("run", str(file), OSMIA_DEBUG="1")
-    assert "Traceback" in done.stderr
+    said = {}
+    for debug in "01":
+        env = {**os.environ, "PYTHONPATH": str(SRC), "OSMIA_DEBUG": debug}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+        said[debug] = done.returncode, done.stderr
+    assert said["0"] == (70, "osmia: internal error: IndexError: list index out of range; "
+                         "please report it (OSMIA_DEBUG=1 shows the traceback)\n")  # fmt: skip
+    assert "Traceback" in said["1"][1]
 
 
 @pytest.mark.parametrize("name", catalog.names())

@@ -8,7 +8,7 @@ import sys
 
 from osmia.cli import catalog
 from osmia.cli.args import HelpAsked, Parser
-from osmia.errors import NotFound, OptionError, UserError
+from osmia.errors import NotFound, OptionError, OsmiaError, UserError
 from osmia.lang.options import Option
 
 TYPE_CHECKING = False
@@ -132,8 +132,7 @@ def _link(target: str, path: str) -> int:
 def load_file(path: str, module_name: str) -> dict[str, Any]:
     """Execute a Python file as the module ``module_name``; its globals.
 
-    UserError when it cannot be read or is not Python; what its own code
-    raises passes.
+    UserError when it cannot be read, is not Python or does not run.
     """
     full = os.path.abspath(path)
     try:
@@ -154,8 +153,24 @@ def load_file(path: str, module_name: str) -> dict[str, Any]:
     module.__file__ = full
     sys.modules[module_name] = module
     sys.path.insert(0, os.path.dirname(full))
-    exec(code, module.__dict__)
+    try:
+        exec(code, module.__dict__)
+    except Exception as err:
+        if isinstance(err, (OsmiaError, BrokenPipeError)) or os.environ.get("OSMIA_DEBUG") == "1":
+            raise
+        raise UserError(f"{type(err).__name__}: {err}", where=f"{path}:{_line_in(full, err)}",
+                        fix="OSMIA_DEBUG=1 shows the traceback") from None  # fmt: skip
     return module.__dict__
+
+
+def _line_in(path: str, err: BaseException) -> int:
+    """The line of ``path`` that was being executed when ``err`` was raised."""
+    line, trace = 0, err.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == path:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
 
 
 def _run(words: list[str], exiting: bool) -> int:

@@ -141,6 +141,8 @@ class Array(metaclass=_Sized):
 
     @classmethod
     def of(cls, args: tuple[Any, int]) -> type[Array]:
+        if not isinstance(args, tuple) or len(args) != 2:
+            raise TypeError("an array of values has a type and a number: Array[u64, 4]; the map is osmia.Array")
         elem, n = args
         return type(f"Array[{elem.__name__}, {n}]", (cls,), {"elem": elem, "n": n})
 
