@@ -55,6 +55,26 @@ def test_the_current_task() -> None:
         assert seen[0][0] == os.getpid() and seen[0][1] == seen[0][2] != os.getpid()
 
 
+def test_members_of_structures_without_a_name() -> None:
+    """``kuid_t`` and ``kgid_t`` are two of them, with one member each."""
+    text = prog(
+        "cred = current.task.cred", "ctx[29], ctx[30] = cred.uid.val, cred.egid.val", "ctx[31] = cred.fsgid.val",
+    )
+    with running(text) as live:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setresgid(4321, 1234, 4321)
+                os.write(writer, repr(live.words("p")[29:]).encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as stream:
+            assert stream.read() == repr([0, 1234, 1234])
+        os.waitpid(pid, 0)
+
+
 def test_another_group() -> None:
     text = prog("ctx[30] = current.uid", "ctx[31] = current.gid")
     with running(text) as live:

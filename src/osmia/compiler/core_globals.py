@@ -72,7 +72,7 @@ class CoreGlobals:
                 self._struct(inner)
 
     def _struct(self, s: tir.KStruct) -> dict[str, tir.KField]:
-        key = (s.kind, s.name)
+        key = _key(s)
         self._sizes.setdefault(key, s.size)
         return self._fields.setdefault(key, {})
 
@@ -92,7 +92,7 @@ class CoreGlobals:
         return order
 
     def _struct_node(self, s: tir.KStruct) -> str:
-        key = (s.kind, s.name)
+        key = _key(s)
         node = self._nodes.get(key)
         if node is None:
             members = [
@@ -116,9 +116,6 @@ class CoreGlobals:
             return self._enum_node(t)
         if isinstance(t, tir.KArray):
             return info.array(self._node(t.elem), t.n, size_of(t))
-        if not t.name:
-            # Anonymous: never named by an access, so only its kind and size count.
-            return info.composite("union" if t.kind == "union" else "structure", "", t.size, [])
         self._struct(t)
         return self._struct_node(t)
 
@@ -143,7 +140,7 @@ class CoreGlobals:
                 continue
             if not isinstance(here, tir.KStruct):
                 raise InternalError(f"access to {step.name!r} of {here}")
-            path.append(str([f.name for f in self._members((here.kind, here.name))].index(step.name)))
+            path.append(str([f.name for f in self._members(_key(here))].index(step.name)))
             bits += step.bit_offset
             here, last = step.type, step
         value = _local_value(kind, bits, here, last.bits if last else 0)
@@ -172,6 +169,11 @@ class CoreGlobals:
             f"{name} = external global i64, !llvm.preserve.access.index {node} #2"
             for name, node in self._globals.items()
         ]
+
+
+def _key(s: tir.KStruct) -> tuple[str, str]:
+    """What tells structures apart; no name begins with a number sign."""
+    return s.kind, s.name or f"#{s.number}"
 
 
 def _encoding(t: tir.KInt) -> str:

@@ -89,7 +89,7 @@ class KT:
     def tir(self) -> tir.KType:
         """The type as the back end describes it to LLVM."""
         if self.kind in ("struct", "union"):
-            return tir.KStruct(self.name, self.kind, self.size)
+            return tir.KStruct(self.name, self.kind, self.size, 0 if self.name else self.id)
         if self.kind == "array":
             return tir.KArray(self.target().tir(), self.n)
         if self.kind == "enum":

@@ -162,13 +162,14 @@ class KEnum:
 class KStruct:
     """A structure or union (``kind``) of the kernel by ``name``; ``size`` in bytes.
 
-    ``name`` is empty only for members that are anonymous; accesses through
-    those are flattened by the front end and never name them.
+    Where a structure has no name (``kuid_t``; an anonymous member), ``number``
+    tells it from others without one.
     """
 
     name: str
     kind: str  # "struct" or "union"
     size: int
+    number: int = 0
 
 
 @value
