@@ -10,8 +10,10 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
-from kernel_code import running, signed
+from kernel_code import compile_module, running, signed
 from sources import module
+
+from osmia.errors import CompileError
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
 
@@ -438,6 +440,51 @@ def p(ctx):
         names = set(live.live.progs["p"].spec.relocs and [r.target for r in live.live.progs["p"].spec.relocs])
         assert any("apart" in name for name in names), "a subprogram is called, not inlined"
         assert not any("scaled" in name for name in names), "a plain helper is inlined"
+
+
+def test_subprograms_that_only_some_runs_have() -> None:
+    """``when``: the function and what only it needs are loaded where the option is given."""
+    text = """
+extra = option("-x", "--extra", type=int)
+seen = Hash[u64, u64](8)
+
+@subprogram(when=extra)
+def much(x):
+    seen[x] += 1
+    return x * extra + current.task.tgid * 0
+
+@syscall_prog
+def p(ctx):
+    ctx[31] = ctx[0]
+    if extra:
+        ctx[31] = much(ctx[0])
+"""
+    with running(text) as live:
+        assert live.words("p", 7)[31] == 7
+        before = live.live.progs["p"].info().xlated_size
+    with running(text, {"extra": 6}) as live:
+        assert live.words("p", 7)[31] == 42
+        assert dict(live.module.seen.items()) == {7: 1}
+        assert live.live.progs["p"].info().xlated_size > before
+
+
+def test_a_condition_is_for_plain_results() -> None:
+    text = """
+extra = option("-x", "--extra", type=int)
+
+@subprogram(when=extra)
+def both(x):
+    return x, x + 1
+
+@syscall_prog
+def p(ctx):
+    if extra:
+        ctx[30], ctx[31] = both(ctx[0])
+"""
+    with pytest.raises(CompileError) as caught:
+        compile_module(module(text))
+    assert caught.value.what == "both() gives more than a number"
+    assert caught.value.fix == "leave when= out, or return one number"
 
 
 def test_helpers_give_optionals_tuples_and_truth() -> None:

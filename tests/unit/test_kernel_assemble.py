@@ -8,12 +8,12 @@ import struct
 import pytest
 
 from osmia.errors import UserError
-from osmia.load.assemble import assemble
+from osmia.load.assemble import assemble, idle
 from osmia.load.btf import sanitised
 from osmia.obj import consts
 from osmia.obj.btf import Btf
 from osmia.obj.btf_write import SIGNED, BtfBuilder
-from osmia.obj.spec import FuncSpec, ObjectSpec, ProgSpec, Reloc
+from osmia.obj.spec import FuncSpec, MapSpec, ObjectSpec, ProgSpec, Reloc
 
 EXIT = struct.pack("<BBhi", 0x95, 0, 0, 0)
 CALL = struct.pack("<BBhi", 0x85, 0x10, 0, -1)
@@ -53,6 +53,27 @@ def test_functions_are_appended_once_and_calls_find_them() -> None:
     assert struct.unpack("<6I", out.func_bytes()) == (0, 10, 6, 12, 9, 11)
     assert struct.unpack_from("<4I", out.line_bytes(), 16) == (5, 1, 2, 30)
     assert struct.unpack_from("<4I", out.core_bytes(), 16) == (48, 7, 8, 2)
+
+
+def test_a_function_without_its_option_needs_nothing() -> None:
+    """Its records shrink to the first ones, and what only it has called is not there."""
+    whole = spec()
+    data = whole.maps[".rodata"] = MapSpec(".rodata", consts.BPF_MAP_TYPE_ARRAY, 4, 16, 1)
+    data.contents = bytearray(16)
+    data.variables = {"opt_x": (0, 4), "opt_y": (8, 8)}
+    whole.progs["main"].relocs[1] = Reloc(16, "call", "a")
+    records = [("when", "a", "opt_x"), ("when", "gone", "opt_x"), ("option", "opt_x", "m", "x")]
+    instead = idle(whole, records)
+    assert list(instead) == ["a"]
+    out = assemble(whole, whole.progs["main"], instead)
+    assert bytes(out.insns[48:]) == struct.pack("<BBhi", 0xB7, 0, 0, 0) + EXIT
+    assert out.uses == [(0, "m", None)]
+    assert (out.func_info, out.core_relos) == ([(0, 10), (48, 11)], [(0, 7, 8, 0)])
+    assert [off for off, *_ in out.line_info] == [0, 40, 48]
+    data.set("opt_y", b"\1")
+    assert list(idle(whole, records)) == ["a"]
+    data.set("opt_x", b"\0\0\1")
+    assert idle(whole, records) == {}
 
 
 def test_map_references_are_filled_in_a_copy() -> None:

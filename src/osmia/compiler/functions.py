@@ -16,7 +16,7 @@ from osmia.compiler.core import Fn, Var
 from osmia.compiler.dispatch import expr
 from osmia.compiler.lookups import reified
 from osmia.compiler.values import FT, NONE, Val, components, settled
-from osmia.lang.builtins import is_subprogram
+from osmia.lang.builtins import condition_of, is_subprogram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, F
     if not inline and len(made.params) > MAX_SUBPROGRAM_ARGS:
         fn.fail(node, f"{function.__name__}() needs {len(made.params)} registers for its arguments, and BPF has 5",
                 "leave @subprogram out, or pass less")
+    condition = condition_of(function)
+    if condition is not None:
+        if done.out is not None:
+            fn.fail(node, f"{function.__name__}() gives more than a number", "leave when= out, or return one number")
+        fn.mod.meta.append(("when", name, fn.mod.option(condition)))
     fn.per_root = fn.per_root or inner.per_root
     owner = fn.root if inner.per_root else ""
     fn.mod.functions[(owner, function, key[1])] = done

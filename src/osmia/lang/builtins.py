@@ -58,6 +58,10 @@ class Machine:
 machine = Machine()
 
 
+def _of_the_machine(name: str) -> Any:
+    return property(lambda _: getattr(machine, name))
+
+
 class Current:
     """The task that is running when the probe fires.
 
@@ -74,33 +78,13 @@ class Current:
             reads[current.tgid, current.uid, current.comm] += 1
     """
 
-    @property
-    def tgid(self) -> Any:
-        return machine.tgid
-
-    @property
-    def pid(self) -> Any:
-        return machine.pid
-
-    @property
-    def comm(self) -> Any:
-        return machine.comm
-
-    @property
-    def uid(self) -> Any:
-        return machine.uid
-
-    @property
-    def gid(self) -> Any:
-        return machine.gid
-
-    @property
-    def cgroup_id(self) -> Any:
-        return machine.cgroup_id
-
-    @property
-    def task(self) -> Any:
-        return machine.task
+    tgid = _of_the_machine("tgid")
+    pid = _of_the_machine("pid")
+    comm = _of_the_machine("comm")
+    uid = _of_the_machine("uid")
+    gid = _of_the_machine("gid")
+    cgroup_id = _of_the_machine("cgroup_id")
+    task = _of_the_machine("task")
 
 
 current = Current()
@@ -473,8 +457,11 @@ def _memory_text(pointer: Any, size: int) -> str:
     return text.encode("utf-8", "surrogateescape")[: size - 1].decode("utf-8", "surrogateescape")
 
 
-def subprogram(function: Callable[..., Any]) -> Callable[..., Any]:
+def subprogram(function: Callable[..., Any] | None = None, *, when: Any = None) -> Callable[..., Any]:
     """Mark a helper function to become a BPF subprogram (4.16), instead of being inlined where it is called.
+
+    With ``when``, an option, it is left out of runs without that option, and
+    must not be called in them: what is rarely wanted costs no start then.
 
     Example::
 
@@ -488,13 +475,20 @@ def subprogram(function: Callable[..., Any]) -> Callable[..., Any]:
         def read(call):
             squares[current.tgid] = square(call.count)
     """
-    _subprograms.append(function)
+    if function is None:
+        return lambda function: subprogram(function, when=when)
+    _subprograms[function] = when
     return function
 
 
-_subprograms: list[Any] = []
+_subprograms: dict[Any, Any] = {}
 
 
 def is_subprogram(function: Any) -> bool:
     """Whether :func:`subprogram` marked it."""
-    return any(function is one for one in _subprograms)
+    return function in _subprograms
+
+
+def condition_of(function: Any) -> Any:
+    """The option without which the subprogram is left out; None where there is no condition."""
+    return _subprograms.get(function)

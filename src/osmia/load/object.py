@@ -14,7 +14,7 @@ import os
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel import bpf, btf_source, features
 from osmia.load import btf, cookies
-from osmia.load.assemble import assemble
+from osmia.load.assemble import assemble, idle
 from osmia.load.bind import fill_jumps
 from osmia.load.core import Core
 from osmia.load.program import LiveProg
@@ -116,7 +116,9 @@ def load(
     live = LiveObject(spec.name)
     try:
         wanted = _select(spec, only)
-        whole = {name: assemble(spec, prog) for name, prog in wanted.items()}
+        records = meta.load(spec.meta) if b"tail\t" in spec.meta or b"when\t" in spec.meta else []
+        instead = idle(spec, records)
+        whole = {name: assemble(spec, prog, instead) for name, prog in wanted.items()}
         live.btf_fd = _load_btf(spec, live)
         used = {use[1] for program in whole.values() for use in program.uses}
         wanted_maps = [one for name, one in spec.maps.items() if only is None or name in used]
@@ -132,8 +134,7 @@ def load(
             _add_program(live, loading, name in optional)
             if loading.number >= 0 and copies and name in live.progs:
                 _add_copies(live, loading, copies.get(name, 1))
-        if b"tail\t" in spec.meta:
-            fill_jumps(live, meta.load(spec.meta))
+        fill_jumps(live, records)
     except BaseException:
         live.close()
         raise
