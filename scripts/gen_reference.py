@@ -395,9 +395,37 @@ def filters() -> list[str]:
     out = ["## Filters", "", prose(inspect.cleandoc(module.__doc__ or "")), "", "| name | option | meaning |",
            "|---|---|---|"]  # fmt: skip
     for name, item in vars(module).items():
-        if isinstance(item, kind):
+        if isinstance(item, kind) and item.flags[0].startswith("-"):  # others are set by osmia itself
             out.append(f"| `{name}` | `{usage(item, list(item.flags))}` | {item.help} |")
-    return [*out, "", "```python", FILTERED, "```", ""]
+    return [*out, "", "```python", FILTERED, "```", "", *numbers()]
+
+
+def numbers() -> list[str]:
+    """How processes are shown by the numbers that people know."""
+    module = importlib.import_module("osmia.lang.pidns")
+    doc = inspect.cleandoc(module.__doc__ or "").partition("\n\n")[2]
+    out = ["## Numbers in rows", "", prose(doc), "", "| function of `osmia.lang.pidns` | what it gives |", "|---|---|"]
+    for name, item in vars(module).items():
+        if inspect.isfunction(item) and item.__module__ == module.__name__:
+            text = prose(inspect.cleandoc(item.__doc__ or "").partition("\n")[0])
+            parameters = ", ".join(inspect.signature(item).parameters)
+            out.append(f"| `{name}({parameters})` | {text} |")
+    return [*out, "", "```python", NUMBERED, "```", ""]
+
+
+NUMBERED = '''\
+from osmia import Hash, run, tp_btf, u32, u64
+from osmia.lang.filters import pid, wanted_task  # noqa: F401 - an option
+from osmia.lang.pidns import process_id
+
+woken = Hash[u32, u64]()
+
+@tp_btf("sched_wakeup")
+def wakeup(task):
+    if wanted_task(task):
+        woken[process_id(task)] += 1
+
+run()'''
 
 
 FILTERED = '''\

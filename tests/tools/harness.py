@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Union
@@ -157,16 +157,19 @@ def spelled(path: AnyPath) -> str:
 
 
 class Files:
-    """The workload ``files.c``: opens what it is told, and says what the kernel answered."""
+    """The workload ``files.c``: opens what it is told, and says what the kernel answered.
 
-    def __init__(self, name: str = "files", cwd: str | None = None) -> None:
+    ``prefix``: a command that runs it, somewhere else for example; ``pid`` is that command's then.
+    """
+
+    def __init__(self, name: str = "files", cwd: str | None = None, prefix: Sequence[str] = ()) -> None:
         program = workload("files")
         if name != "files":  # a command name of its own
             copy = Path(tempfile.mkdtemp(prefix="osmia-workload-")) / name
             shutil.copy(program, copy)
             program = str(copy)
         self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=cwd
+            [*prefix, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, cwd=cwd
         )
         self.pid = self.process.pid
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,19 @@ ROUNDS = 211
 
 
 class Sleeper:
-    """The workload ``sleeper.c``, pinned to CPU 0."""
+    """The workload ``sleeper.c``, pinned to CPU 0; ``prefix`` is a command that executes it."""
 
-    def __init__(self, rounds: int, usecs: int = 500, spin: int = 0) -> None:
+    def __init__(
+        self, rounds: int, usecs: int = 500, spin: int = 0, *, prefix: Sequence[str] = (), name: str = "sleeper"
+    ) -> None:
+        program = workload("sleeper")
+        if name != "sleeper":  # a command name of its own
+            folder = tempfile.mkdtemp(prefix="osmia-workload-")
+            os.chmod(folder, 0o755)
+            program = shutil.copy(program, f"{folder}/{name}")
+        self.name = name
         self.process = subprocess.Popen(
-            ["taskset", "-c", "0", workload("sleeper"), str(rounds), str(usecs), str(spin)],
+            [*prefix, "taskset", "-c", "0", program, str(rounds), str(usecs), str(spin)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
         self.pid = self.process.pid
@@ -37,7 +47,7 @@ class Sleeper:
     def blocked(self) -> bool:
         """Whether it waits for its next line."""
         stat = Path(f"/proc/{self.pid}/stat").read_text()
-        return "(sleeper) S " in stat
+        return f"({self.name}) S " in stat
 
     def go(self) -> None:
         assert self.process.stdin

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tools where something is missing: types of the kernel, most privileges, the initial namespaces, an open kernel.
+"""The tools where something is missing: types of the kernel, most privileges, an open kernel.
 
 Each test makes its surroundings itself, so it runs anywhere; only lockdown
 has to be asked for when the kernel is booted.
@@ -8,7 +8,6 @@ has to be asked for when the kernel is booted.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -324,45 +323,6 @@ def test_cgroup_inside_and_filtered(cgroup: Path, tmp_path: Path, record_propert
     assert (seen(tool, inside), seen(tool, outside)) == (OPENS, 0)
     record_property("row", "surroundings:in a cgroup:opensnoop")
     record_property("how", "natively")
-
-
-# --------------------------------------------------------------------------
-# A PID namespace
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_pidns_tools_run(tool: str, tmp_path: Path, record_property: Row) -> None:
-    """Inside a PID namespace the tools see the machine, with the kernel's own process ids."""
-    command = ["unshare", "-p", "-f", "--mount-proc", *osmia_command(tool)]
-    with Files() as files:
-        running = Tool(command=command).start()
-        open_files(tmp_path, files)
-        subprocess.run(["true"], check=True)
-        inner = child_of(running.pid)
-        os.kill(inner, 2)
-        running.wait()
-    if tool == "opensnoop":
-        rows = [line for line in running.stdout.splitlines() if f"{tmp_path}/file" in line]
-        assert len(rows) == OPENS and all(line.split()[0] == str(files.pid) for line in rows)
-    elif tool == "execsnoop":
-        assert re.search(r"\btrue\b", running.stdout)
-    else:
-        assert running.stdout.startswith("Tracing")
-    record_property("row", f"surroundings:in a PID namespace:{tool}")
-    record_property("how", "natively")
-
-
-def child_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-
-
-def test_pidns_own_numbers_are_refused(record_property: Row) -> None:
-    """A process id from inside is not the kernel's: it is refused rather than taken for another process."""
-    done = run(["unshare", "-p", "-f", "--mount-proc", *osmia_command("opensnoop", "-p", "1", "-d", "1")])
-    assert done.returncode != 0
-    assert "process ids of a container" in one_sentence(done.stderr)
-    record_property("row", "surroundings:in a PID namespace:-p PID")
-    record_property("how", "refused: use --cgroup")
 
 
 # --------------------------------------------------------------------------

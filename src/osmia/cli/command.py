@@ -3,7 +3,8 @@
 
 It is forked before anything is loaded, so that its process id can be set as
 a filter, and executed when everything is attached: not one of its system
-calls is missed.
+calls is missed.  What it leaves behind becomes a child of osmia, so that
+"what the command has started" stays what descends from osmia.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 
 from osmia.errors import OptionError
+from osmia.kernel import proc
 
 _signal = __import__("_signal")  # see osmia.cli.signals
 _NOT_FOUND = 127
@@ -37,6 +39,7 @@ class Command:
             self._child(gate_read, failed_write)
         os.close(gate_read)
         os.close(failed_write)
+        proc.adopt(True)
 
     def _child(self, gate: int, failed: int) -> None:
         status = _NOT_FOUND
@@ -65,7 +68,8 @@ class Command:
             raise OptionError(f"cannot run {self._argv[0]!r}: {os.strerror(int(reason))}", where="option -c")
 
     def abandon(self) -> None:
-        """Let it end without having run."""
+        """Leave it to itself; if it has not run yet it never will."""
+        proc.adopt(False)
         if self._gate >= 0:
             os.close(self._gate)
             os.close(self._failed)

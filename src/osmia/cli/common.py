@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from osmia.cli.args import Parser
+from osmia.kernel import named
 from osmia.lang.options import Option
 from osmia.lang.templates import CountTable, Histogram
 
@@ -61,7 +62,10 @@ class Common:
         self.duration = Option("-d", "--duration", type=float, parse=seconds, metavar="SECONDS",
                                help="end after this many seconds")  # fmt: skip
         self.cmd = Option("-c", "--cmd", type=str, metavar="CMD",
-                          help="run this command, trace only it where the tool can, and end when it ends")  # fmt: skip
+                          help="run this command and end with it; trace only it and what it starts, if the tool "
+                               "can tell")  # fmt: skip
+        self.container = Option("--container", type=int, parse=named.container_number, metavar="ID",
+                                help="only processes in this container (the beginning of its id)")  # fmt: skip
         self.output = Option("-o", "--output", type=str, metavar="FILE", help="write to this file")
         self.timestamp = Option("-T", "-t", "--timestamp", help="show the time of day")
         self.json = Option("--json", help="one JSON object a line")
@@ -79,7 +83,10 @@ class Common:
         """Those that mean something for ``unit``."""
         from osmia.lang.maps import Ring
 
-        out = [self.duration, self.cmd, self.output, self.timestamp, self.json, self.csv]
+        out = [self.duration, self.cmd]
+        if shared_filter(unit, "cgroup") is not None:
+            out.append(self.container)
+        out += [self.output, self.timestamp, self.json, self.csv]
         if any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
         out += [self.btf, self.stats, self.verbose, self.verifier_log]
@@ -88,49 +95,10 @@ class Common:
         return out
 
 
-def user_id(word: str) -> int:
-    """A user by number or name; ValueError where there is no such user."""
-    if word.isdecimal():
-        return int(word)
-    import pwd
-
-    try:
-        return pwd.getpwnam(word).pw_uid
-    except KeyError:
-        raise ValueError(f"there is no user {word!r}") from None
-
-
-def cgroup_id(word: str) -> int:
-    """The id of a cgroup (v2) by its path, absolute or below the mount point: its directory's inode number.
-
-    kernfs has used inode numbers as ids since 5.5; ValueError where there is
-    no such cgroup.
-    """
-    import os
-
-    path = word if word.startswith("/sys/fs/cgroup") else "/sys/fs/cgroup/" + word.lstrip("/")
-    if not os.path.isfile(os.path.join(path, "cgroup.procs")):
-        raise ValueError(f"{word!r} is no cgroup (v2)")
-    return os.stat(path).st_ino
-
-
-def process_id(word: str) -> int:
-    """A process or thread id; ValueError where there is no such process, or its number here is not the kernel's."""
-    import os
-
-    from osmia.kernel.proc import in_initial_pid_namespace
-
-    if not word.isdecimal() or not int(word):
-        raise ValueError(f"{word!r} is no process id")
-    if not os.path.exists(f"/proc/{int(word)}"):
-        raise ValueError(f"there is no process {word}")
-    if in_initial_pid_namespace() is False:
-        raise ValueError("process ids of a container are not those of the kernel: use --cgroup, or run on the host")
-    return int(word)
-
-
 #: How the values of the shared filters are read: things of this machine, that :mod:`osmia.lang` knows nothing of.
-_FILTERS = {"pid": process_id, "tid": process_id, "uid": user_id, "cgroup": cgroup_id}
+_FILTERS = {
+    "pid": named.process_number, "tid": named.thread_number, "uid": named.user_number, "cgroup": named.cgroup_number,
+}  # fmt: skip
 
 
 def own_options(unit: Unit) -> tuple[list[Option], list[Option]]:

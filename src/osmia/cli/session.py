@@ -18,6 +18,7 @@ from osmia.cli.signals import Stop
 from osmia.errors import NotFound, NotPermitted, NotSupported, UserError, VerifierError
 from osmia.events.loss import MAP as LOSS_MAP
 from osmia.events.loss import Losses
+from osmia.kernel import proc
 from osmia.lang.codec import encode
 from osmia.lang.maps import RINGBUF, MapBase
 from osmia.lang.options import Option
@@ -84,12 +85,15 @@ class Session:
         _check_rights()
         self.stop.install(self.out.fd)
         if common.cmd:
-            self._prepare_command()
+            from osmia.cli.command import Command
+
+            self.command = Command(common.cmd.value)
         template = self.unit.template
         if template is not None and template.prepare is not None:
             template.prepare()
         spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)
+        self._aim()
         self._set_options(spec)
         if common.stats:
             self._count_costs()
@@ -112,16 +116,15 @@ class Session:
         if self.verbose:
             sys.stderr.write(f"osmia: {text}\n")
 
-    def _prepare_command(self) -> None:
-        from osmia.cli.command import Command
-        from osmia.cli.common import shared_filter
+    def _aim(self) -> None:
+        """Set the constants that nobody types; in the initial PID namespace, without -c and --container, none."""
+        for module, variable in (("osmia.lang.pidns", "namespace"), ("osmia.lang.membership", "ancestor")):
+            if module in sys.modules:
+                vars(sys.modules[module])[variable].value = 0
+        if proc.foreign_pid_namespace() or self.command is not None or self.common.container.given:
+            from osmia.cli import scope
 
-        self.command = Command(self.common.cmd.value)
-        only = shared_filter(self.unit, "pid")
-        if only is not None and not only.given:
-            only.set(self.command.pid)
-        elif only is None:
-            self.note("-c: this tool has no filter by process, so everything is traced while the command runs")
+            scope.aim(self)
 
     def _find(self, module: str, variable: str) -> Any:
         space = self.unit.namespace

@@ -15,17 +15,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: (bpf, perf_event_open) per machine; aarch64, riscv64 and loongarch64 share the generic table.
+#: (bpf, perf_event_open, prctl) per machine; aarch64, riscv64 and loongarch64 share the generic table.
 _NUMBERS = {
-    "x86_64": (321, 298),
-    "s390x": (351, 331),
-    "ppc64le": (361, 319),
-    "aarch64": (280, 241),
-    "riscv64": (280, 241),
-    "loongarch64": (280, 241),
+    "x86_64": (321, 298, 157),
+    "s390x": (351, 331, 172),
+    "ppc64le": (361, 319, 171),
+    "aarch64": (280, 241, 167),
+    "riscv64": (280, 241, 167),
+    "loongarch64": (280, 241, 167),
 }
 MACHINE = os.uname().machine
-NR_BPF, NR_PERF_EVENT_OPEN = _NUMBERS.get(MACHINE, (0, 0))
+NR_BPF, NR_PERF_EVENT_OPEN, NR_PRCTL = _NUMBERS.get(MACHINE, (0, 0, 0))
 
 
 class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]

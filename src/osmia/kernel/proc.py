@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
+
+_INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h, since 3.8
 
 
 def wall_offset_ns() -> int:
@@ -55,13 +58,42 @@ def pid_namespace() -> tuple[int, int] | None:
 
 
 def in_initial_pid_namespace() -> bool | None:
-    """Whether PIDs that we see are the kernel's own; None: could not tell.
-
-    The initial namespace's inode number is fixed: PROC_PID_INIT_INO in
-    ``include/linux/proc_ns.h`` since 3.8.
-    """
+    """Whether PIDs that we see are the kernel's own; None: could not tell."""
     found = pid_namespace()
-    return None if found is None else found[1] == 0xEFFFFFFC
+    return None if found is None else found[1] == _INITIAL
+
+
+def foreign_pid_namespace() -> int:
+    """Inode number of our PID namespace; 0 where it is the initial one, or could not be told."""
+    found = pid_namespace()
+    return 0 if found is None or found[1] == _INITIAL else found[1]
+
+
+def kernel_pid() -> int:
+    """Our process id as the kernel's own number, which in a nested PID namespace only the kernel can tell.
+
+    A program is run on the spot, in our own context (raw tracepoint programs
+    since 5.10).  OSError where that is not possible.
+    """
+    if not foreign_pid_namespace():
+        return os.getpid()
+    from osmia.kernel import bpf
+    from osmia.obj import consts
+
+    # call get_current_pid_tgid; r0 >>= 32; exit
+    code = struct.pack("<BBhiBBhiBBhi", 0x85, 0, 0, consts.BPF_FUNC_get_current_pid_tgid, 0x77, 0, 0, 32, 0x95, 0, 0, 0)
+    fd = bpf.prog_load(consts.BPF_PROG_TYPE_RAW_TRACEPOINT, code, "GPL")
+    try:
+        return bpf.prog_test_run(fd)[0]
+    finally:
+        os.close(fd)
+
+
+def adopt(orphans: bool) -> bool:
+    """Whether we, and not init, become the parent of descendants whose own has ended (3.4); False if refused."""
+    from osmia.kernel import door
+
+    return door.syscall(door.NR_PRCTL, 36, int(orphans), 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
 
 
 def sysctl(name: str) -> str | None:

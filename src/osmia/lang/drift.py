@@ -9,7 +9,8 @@ that an object compiled on any kernel runs on any other.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, cgroup_under, container_of, current, enum_exists, exists
+from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists
+from osmia.lang.membership import task_in_cgroup
 from osmia.lang.types import Kernel, KStruct, s64, u32
 
 GendiskPtr = Kernel["struct gendisk"]
@@ -24,9 +25,6 @@ def loops_are_long():
     return enum_exists("bpf_func_id", "BPF_FUNC_loop")
 
 
-LEVELS = 32  # of cgroups, one below the other
-
-
 def in_cgroup(id: int) -> bool:
     """Whether the current task is in the cgroup (v2) with this id, or in one below it.
 
@@ -37,15 +35,7 @@ def in_cgroup(id: int) -> bool:
     """
     if enum_exists("bpf_func_id", "BPF_FUNC_task_pt_regs") or not exists("struct task_struct"):
         return cgroup_under(id)  # type: ignore[no-any-return]
-    group = current.task.cgroups.dfl_cgrp
-    for _ in range(LEVELS):
-        if group.kn.id == id:
-            return True
-        parent = group.self.parent
-        if not parent:
-            return False
-        group = container_of(parent, "struct cgroup", "self")
-    return False
+    return task_in_cgroup(current.task, id)  # type: ignore[no-any-return]
 
 
 class task_struct___since_5_14(KStruct):

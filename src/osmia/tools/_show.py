@@ -40,18 +40,6 @@ def refused(flag: str, instead: str) -> Callable[[str], Any]:
     return parse
 
 
-def user_id(word: str) -> int:
-    """The user id that ``word``, a number or a name, stands for; ValueError where there is no such user."""
-    if word.isdigit():
-        return int(word)
-    import pwd
-
-    try:
-        return pwd.getpwnam(word).pw_uid
-    except KeyError:
-        raise ValueError(f"there is no user {word!r}") from None
-
-
 def pattern(word: str) -> str:
     """``word``, which is to be a regular expression; ValueError where it is none."""
     import re

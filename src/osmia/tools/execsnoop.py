@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from osmia import Col, Hash, Ring, event_table, first_of, option, raw_tracepoint, tp_btf, tracepoint
+from osmia.kernel.named import process_number, user_number
 from osmia.lang.builtins import cast, cpu, current, ktime, read_user
 from osmia.lang.drift import loops_are_long
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
+from osmia.lang.pidns import current_process_id, is_process, process_id
 from osmia.lang.types import Comm, Event, Strs, User, s32, u32, u64
-from osmia.tools._show import clock, elapsed, pattern, refused, user_id
+from osmia.tools._show import clock, elapsed, pattern, refused
 
 FEW = 128  # arguments read where the verifier walks through each round
 MOST = 2048  # arguments looked at; the kernel's own limit is by bytes only
@@ -16,7 +18,7 @@ MOST = 2048  # arguments looked at; the kernel's own limit is by bytes only
 time = option("-T", "--time", help="show the time of day (HH:MM:SS)")
 timestamp = option("-t", "--timestamp", help="show the time in seconds since the start")
 fails = option("-x", "--fails", help="show failed exec()s too")
-uid = option("-u", "--uid", type=int, default=-1, parse=user_id, metavar="USER", help="this user only (name or id)")
+uid = option("-u", "--uid", type=int, default=-1, parse=user_number, metavar="USER", help="this user only (name or id)")
 quote = option("-q", "--quote", help='put quotation marks (") around each argument')
 name = option("-n", "--name", type=str, parse=pattern, help="show matching commands only (regular expression)")
 line = option("-l", "--line", type=str, parse=pattern, help="show matching command lines only (regular expression)")
@@ -24,7 +26,8 @@ print_uid = option("-U", "--print-uid", help="show the user's id")
 print_cpu = option("-C", "--print-cpu", help="show the CPU")
 print_pcomm = option("-M", "--print-pcomm", help="show the parent's command")
 max_args = option("--max-args", type=int, default=MOST, metavar="N", help="show N arguments at most (default: all)")
-ppid = option("-P", "--ppid", type=int, metavar="PPID", help="trace children of this process only")
+ppid = option("-P", "--ppid", type=int, parse=process_number, metavar="PPID",
+              help="trace children of this process only")  # fmt: skip
 cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
                    help="not here: use --cgroup PATH")  # fmt: skip
 mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
@@ -82,7 +85,7 @@ def enter_execveat(call):
 def fill(e, ret):
     """What a row holds besides its arguments."""
     parent = current.task.real_parent
-    e.ts, e.pid, e.ppid, e.uid, e.cpu = ktime(), current.tgid, parent.tgid, current.uid, cpu()
+    e.ts, e.pid, e.ppid, e.uid, e.cpu = ktime(), current_process_id(), process_id(parent), current.uid, cpu()
     e.ret, e.comm, e.pcomm = ret, current.comm, parent.comm
 
 
@@ -103,7 +106,7 @@ def success(task, old_pid, bprm):
     """The new program is in place and its arguments lie on its own stack: resident, and all of them."""
     call = calls.get(old_pid)
     if call is not None:
-        if not ppid or task.real_parent.tgid == ppid:
+        if not ppid or is_process(task.real_parent, ppid):
             send_new(call.argc, task, bprm)
         del calls[old_pid]
 
@@ -124,7 +127,7 @@ def send_new(argc, task, bprm):
 def failure(ret):
     call = calls.get(current.pid)
     if call is not None:
-        if fails and (not ppid or current.task.real_parent.tgid == ppid):
+        if fails and (not ppid or is_process(current.task.real_parent, ppid)):
             with execs.reserve() as e:
                 fill(e, ret)
                 e.args.add(call.filename)

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from osmia import Col, Hash, Ring, cast, current, event_table, exists, ktime, option, tracepoint
+from osmia.kernel.named import thread_number, user_number
 from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
+from osmia.lang.pidns import current_is_thread, current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Path, User, s32, u16, u32, u64
 from osmia.tools._paths import AT_FDCWD, add_path
-from osmia.tools._show import elapsed, refused, user_id
+from osmia.tools._show import elapsed, refused
 
 MODES = {"O_RDONLY": 1 << 32, "O_WRONLY": 1 << 33, "O_RDWR": 1 << 34}  # bit 32 + the access mode
 O_CREAT, O_ACCMODE, O_TMPFILE = 0o100, 3, 0o20000000  # include/uapi/asm-generic/fcntl.h; O_TMPFILE without O_DIRECTORY
@@ -26,8 +28,8 @@ def flag_bits(word):
 timestamp = option("-T", "--timestamp", help="show the time in seconds since the first row")
 print_uid = option("-U", "--print-uid", help="show the user's id")
 failed = option("-x", "--failed", help="show failed opens only")
-tid = option("-t", "--tid", type=int, metavar="TID", help="trace this thread only")
-uid = option("-u", "--uid", type=int, default=-1, parse=user_id, metavar="USER", help="this user only (name or id)")
+tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="trace this thread only")
+uid = option("-u", "--uid", type=int, default=-1, parse=user_number, metavar="USER", help="this user only (name or id)")
 extended = option("-e", "--extended_fields", help="show the flags and the mode")
 flags = option("-f", "--flag_filter", type=int, parse=flag_bits, metavar="FLAG",
                help="show opens with this flag only (O_WRONLY, ...); may be given more than once")  # fmt: skip
@@ -71,7 +73,7 @@ opens = Ring(Open)
 
 
 def enter(path, directory, flags, mode, how):
-    if wanted() and (not tid or current.pid == tid) and (uid < 0 or current.uid == uid):
+    if wanted() and (not tid or current_is_thread(tid)) and (uid < 0 or current.uid == uid):
         calls[current.pid] = Call(path=path, directory=directory, flags=flags, mode=mode, how=how)
 
 
@@ -108,7 +110,8 @@ def send(call, ret):
     if flags and not flags & (opening & ~O_ACCMODE | 1 << (32 + (opening & O_ACCMODE))):
         return
     with opens.reserve() as e:
-        e.ts, e.pid, e.tid, e.uid, e.comm = ktime(), current.tgid, current.pid, current.uid, current.comm
+        e.ts, e.uid, e.comm = ktime(), current.uid, current.comm
+        e.pid, e.tid = current_process_id(), current_thread_id()
         e.fd, e.err = (ret, 0) if ret >= 0 else (-1, -ret)
         e.flags, e.mode = opening, mode
         add_path(e.path, call.directory, call.path)

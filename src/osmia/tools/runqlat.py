@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
 from osmia.lang.drift import task_state
-from osmia.lang.filters import pid
+from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted_task  # noqa: F401 - options
+from osmia.lang.pidns import process_id, thread_id
 
 timestamp = option("-T", "--timestamp", help="show the time of each summary")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
@@ -20,7 +21,7 @@ split = log2_hist("usecs", key=u32, max_entries=4096)
 
 def enqueue(task):
     """The task waits for its turn from now on; the idle task never does."""
-    if task.pid and (not pid or task.tgid == pid):
+    if task.pid and wanted_task(task):
         starts[task.pid] = ktime()
 
 
@@ -44,9 +45,9 @@ def switch(preempt, prev, next):
         return
     latency = (ktime() - start) // (1_000_000 if milliseconds else 1000)
     if tids:
-        split[next.pid].add(latency)
+        split[thread_id(next)].add(latency)
     elif pids:
-        split[next.tgid].add(latency)
+        split[process_id(next)].add(latency)
     elif pidnss:
         where = next.thread_pid
         split[where.numbers[where.level].ns.ns.inum].add(latency)

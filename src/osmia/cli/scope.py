@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run is about, of which only this machine knows: our PID namespace, the command, the container.
+
+These become constants of the kernel half like options, though nobody types them.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from osmia.cli.common import shared_filter
+from osmia.errors import NotSupported, OptionError
+from osmia.kernel import btf_source, proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from osmia.cli.session import Session
+
+_BY_NUMBER = ("pid", "tid")
+
+
+def aim(session: Session) -> None:
+    """Set the constants, before options are written into the object.  Raises UserErrors.
+
+    Not called where all of them are zero: see :meth:`Session.start`.
+    """
+    here: Any = sys.modules.get("osmia.lang.pidns")
+    if here is not None:
+        here.namespace.value = proc.foreign_pid_namespace()
+        if here.namespace.value:
+            _check_numbers(session)
+    descent: Any = sys.modules.get("osmia.lang.membership")
+    if session.common.container.given:
+        _container(session)
+    if session.command is not None:
+        _command(session, descent)
+
+
+def _typed() -> bool:
+    """Whether the kernel half knows what a task looks like."""
+    return btf_source.is_chosen() or btf_source.has_kernel_btf()
+
+
+def _check_numbers(session: Session) -> None:
+    """In a nested namespace the numbers of ours are found in the kernel's structures."""
+    for name in _BY_NUMBER:
+        only = shared_filter(session.unit, name)
+        if only is not None and only.given and not _typed():
+            raise NotSupported(
+                "ids of this PID namespace mean nothing to a kernel without types", where=f"option {only.flags[0]}",
+                fix="use --cgroup PATH, give the types with --btf FILE, or run it on the host",
+            )  # fmt: skip
+
+
+def _container(session: Session) -> None:
+    only = shared_filter(session.unit, "cgroup")
+    if only is None:
+        return
+    if only.given:
+        raise OptionError("--container and --cgroup exclude each other", where=session.unit.name)
+    only.set(session.common.container.value)
+
+
+def _command(session: Session, descent: Any) -> None:
+    """Trace the command and what it starts; only itself where the tool knows nothing of descent."""
+    command = session.command
+    assert command is not None
+    if any(record[0] == "option" and record[2] == "osmia.lang.membership" for record in session.records) and _typed():
+        try:
+            descent.ancestor.value = proc.kernel_pid()
+            return
+        except OSError as err:
+            session.note(f"-c: only the command itself is traced, not what it starts: {err.strerror}")
+    only = shared_filter(session.unit, "pid")
+    if only is None:
+        session.note("-c: this tool has no filter by process, so everything is traced while the command runs")
+    elif not only.given:
+        only.set(command.pid)
