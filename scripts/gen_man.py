@@ -23,6 +23,15 @@ DOCS = ROOT / "docs" / "tools"
 MAN = ROOT / "docs" / "man"
 HELP = ROOT / "src" / "osmia" / "data"
 EXAMPLES = 8
+#: Exit statuses of every tool, also for docs/reference.
+EXIT_STATUS = {
+    0: "all went well; ended by Ctrl-C, `-d`, `-c`, a count, or because the reader of the output went away",
+    1: "an error, told in one sentence on standard error",
+    2: "a mistake in the command line",
+    3: "the tracing took more CPU time than `--max-overhead` allows; what was seen until then has been shown",
+    70: "a defect of osmia",
+    130: "Ctrl-C before the tracing began, or a second one",
+}
 
 
 def sections(text: str) -> list[tuple[str, list[str]]]:
@@ -165,6 +174,9 @@ def man_page(name: str, text: str) -> str:
             options = True
     if not options:
         out += [".SH OPTIONS", *option_section(name)]
+    out.append(".SH EXIT STATUS")
+    for status, meaning in EXIT_STATUS.items():
+        out += [".TP", f"\\fB{status}\\fR", inline(meaning)]
     return "\n".join(out) + "\n"
 
 

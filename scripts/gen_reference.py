@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import io
 import itertools
@@ -468,12 +469,21 @@ def common_options() -> list[str]:
     return [*out, "| `-h, --help` | help, ending in examples |", ""]
 
 
+def exit_statuses() -> list[str]:
+    """The table of exit statuses, which the man pages have, too."""
+    path = Path(__file__).with_name("gen_man.py")
+    spec = importlib.util.spec_from_file_location("gen_man", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return ["| exit status | meaning |", "|---|---|", *(f"| {n} | {text} |" for n, text in module.EXIT_STATUS.items())]
+
+
 def command_line() -> str:
     """The page of the ``osmia`` command."""
     catalog = importlib.import_module("osmia.cli.catalog")
     out = ["# Command line", "",
-           "`osmia TOOL [options] [interval [count]]` or `osmia COMMAND [options]`. Exit status 0:",
-           "all went well; other numbers: an error, told in one sentence on standard error.", "",
+           "`osmia TOOL [options] [interval [count]]` or `osmia COMMAND [options]`.", "", *exit_statuses(), "",
            "## Options of every tool", "",
            "A tool's own options come first; `--ring-size` is there where it sends events, interval and count where it",
            "shows summaries. The filters are on [another page](options.md#filters).", ""]  # fmt: skip

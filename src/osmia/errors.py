@@ -44,6 +44,12 @@ class OptionError(UserError):
     exit_status = 2
 
 
+class TooCostly(UserError):
+    """A run ended itself because it cost more than it was allowed to."""
+
+    exit_status = 3
+
+
 class NotSupported(UserError):
     """This kernel (or this machine) lacks what was asked for."""
 

@@ -54,6 +54,17 @@ def size(word: str) -> int:
     return value
 
 
+def percent(word: str) -> float:
+    """A share: ``5``, ``0.5``, ``5%``; more than 0, at most 100; ValueError."""
+    try:
+        value = float(word.removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 100:
+        raise ValueError(f"{word!r} is not a share: more than 0 and at most 100 percent is needed")
+    return value
+
+
 class Common:
     """The common options of one run, as attributes."""
 
@@ -74,6 +85,9 @@ class Common:
                                 help="size of the event buffer, such as 16M")  # fmt: skip
         self.btf = Option("--btf", type=str, metavar="FILE", help="take the kernel's types from this file")
         self.stats = Option("--stats", help="show at the end what the tracing cost")
+        self.max_overhead = Option("--max-overhead", type=float, parse=percent, metavar="PCT",
+                                   help="detach and end (status 3) when the tracing takes more than this share of the "
+                                        "time of all CPUs, in percent, in any second")  # fmt: skip
         self.verbose = Option("-v", "--verbose", help="show what is loaded and attached, and details of errors")
         self.verifier_log = Option("--verifier-log", help="show the verifier's whole log where it rejects a program")
         self.interval = Option("interval", type=float, parse=seconds, help="seconds between summaries")
@@ -89,7 +103,7 @@ class Common:
         out += [self.output, self.timestamp, self.json, self.csv]
         if any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
-        out += [self.btf, self.stats, self.verbose, self.verifier_log]
+        out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
         if isinstance(unit.template, (Histogram, CountTable)):
             out += [self.interval, self.count]
         return out

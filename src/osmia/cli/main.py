@@ -214,8 +214,23 @@ def _show(session: Any) -> None:
 
         for text in notices(session.links):
             sys.stderr.write(f"osmia: {text}\n")
-    if session.common.stats:
-        sys.stderr.write(session.costs())
+    if session.meter is not None:
+        _account(session)
+
+
+def _account(session: Any) -> None:
+    """What the run has cost; TooCostly if that has ended it."""
+    from osmia.cli.templates import mode_of
+
+    if mode_of(session) == "json":
+        from osmia.views.machine import json_line
+
+        session.out.write(json_line(session.meter.record()) + "\n")
+    elif session.common.stats:
+        sys.stderr.write(session.meter.text())
+    refusal = session.meter.refusal()
+    if refusal is not None:
+        raise refusal
 
 
 if __name__ == "__main__":

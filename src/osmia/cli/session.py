@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from osmia.cli.command import Command
     from osmia.cli.common import Common
+    from osmia.cli.costs import Meter
     from osmia.cli.user import UserProbes
     from osmia.events.loss import Slot
     from osmia.events.ring import Ring
@@ -67,6 +68,7 @@ class Session:
         self.command: Command | None = None
         self.user: UserProbes | None = None
         self._bound: list[Any] = []
+        self.meter: Meter | None = None
         self._stats_fd = -1
         self._chosen: dict[Prog, Hook] = {}
         self.started = 0.0
@@ -95,8 +97,11 @@ class Session:
         self.records = meta.load(spec.meta)
         self._aim()
         self._set_options(spec)
-        if common.stats:
-            self._count_costs()
+        metered = bool(common.stats) or common.max_overhead.given
+        if metered:
+            from osmia.cli import costs
+
+            self._stats_fd, uncounted = costs.switch_on("--max-overhead" if common.max_overhead.given else "")
         ahead = Ahead(self.unit)
         try:
             self._load(spec)
@@ -109,6 +114,8 @@ class Session:
                 break
             self._unload()
             self._load(spec)
+        if metered:
+            self.meter = costs.Meter(self, uncounted, common.max_overhead.value or 0.0)
         self._ready()
 
     def note(self, text: str) -> None:
@@ -209,16 +216,6 @@ class Session:
         if any(hasattr(reader, "finish") for reader in self.rings.values()):
             self.stop.watch_dumps()
 
-    def _count_costs(self) -> None:
-        from osmia.kernel import bpf, caps
-
-        try:
-            self._stats_fd = bpf.enable_stats()
-        except PermissionError as err:
-            raise caps.refused("count BPF run time", err, where="--stats") from None
-        except OSError as err:
-            self.note(f"--stats: run times are not counted: {err.strerror}")
-
     def _attach(self, spec: ObjectSpec) -> bool:
         """Attach everything; False if a hook could not be had, and its plan's next one is to be loaded instead."""
         assert self.live is not None
@@ -296,12 +293,6 @@ class Session:
                 raise UserError(f"cannot write: {err.strerror}", where=f"OSMIA_READY_FD={ready}") from None
 
     # -- the end ---------------------------------------------------------
-
-    def costs(self) -> str:
-        """What ``--stats`` shows."""
-        from osmia.cli.costs import report
-
-        return report(self)
 
     def close(self) -> list[Link]:
         """Let everything go but the links, which are returned: closing them takes time (see osmia.link.detach)."""

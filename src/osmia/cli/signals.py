@@ -16,6 +16,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _signal = __import__("_signal")  # unknown to the type checker's library
@@ -23,12 +24,17 @@ _ENDING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
 class Stop:
-    """Whether and why the run is to end; ``deadline`` in monotonic seconds (0: none)."""
+    """Whether and why the run is to end; ``deadline`` in monotonic seconds (0: none).
+
+    ``tick``, if there is one, is called at ``tick_at`` (monotonic seconds), which it sets anew.
+    """
 
     def __init__(self) -> None:
         self.asked = False
         self.by_signal = 0
         self.deadline = 0.0
+        self.tick: Callable[[], None] | None = None
+        self.tick_at = 0.0
         self.child = 0
         self.pipe_closed = False
         self.dump_asked = False
@@ -95,6 +101,8 @@ class Stop:
         """Whether to end now."""
         if self.asked:
             return True
+        if self.tick is not None and time.monotonic() >= self.tick_at:
+            self.tick()
         if (self.child and self._child_gone()) or (self.deadline and time.monotonic() >= self.deadline):
             self.asked = True
         return self.asked
@@ -114,10 +122,12 @@ class Stop:
         return [*out, self._out] if self._out >= 0 else out
 
     def left(self, most: float) -> float:
-        """How long to sleep at most: ``most`` seconds, less if the deadline comes first."""
-        if not self.deadline:
-            return most
-        return max(0.0, min(most, self.deadline - time.monotonic()))
+        """How long to sleep at most: ``most`` seconds, less if the deadline or a tick comes first."""
+        if self.tick is not None:
+            most = min(most, self.tick_at - time.monotonic())
+        if self.deadline:
+            most = min(most, self.deadline - time.monotonic())
+        return max(0.0, most)
 
     def woken(self) -> None:
         """After a sleep: empty the pipe, see whether our reader is still there."""
