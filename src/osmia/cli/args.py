@@ -67,6 +67,14 @@ class Parser:
         if own:
             self.shown[option] = own
 
+    def also(self, owner: Option, other: Option) -> None:
+        """What is left of the flags of ``other``, which ``owner`` stands for, is ``owner``'s."""
+        if owner.type is other.type:
+            for flag in self.shown.pop(other, []):
+                self.flags[flag] = owner
+                self.shown[owner].append(flag)
+            self.shown[owner].sort(key=lambda flag: flag.startswith("--"))
+
     def parse(self, argv: list[str]) -> None:
         """Set every option: to its default, or to what ``argv`` says.
 

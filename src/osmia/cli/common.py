@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from osmia.cli.args import Parser
+from osmia.errors import OptionError
 from osmia.kernel import named
 from osmia.lang.options import Option
 from osmia.lang.templates import CountTable, Histogram
@@ -90,6 +91,8 @@ class Common:
                                         "time of all CPUs, in percent, in any second")  # fmt: skip
         self.verbose = Option("-v", "--verbose", help="show what is loaded and attached, and details of errors")
         self.verifier_log = Option("--verifier-log", help="show the verifier's whole log where it rejects a program")
+        self.every = Option("-i", "--interval", type=float, parse=seconds, metavar="SECONDS",
+                            help="seconds between summaries, like the argument")  # fmt: skip
         self.interval = Option("interval", type=float, parse=seconds, help="seconds between summaries")
         self.count = Option("count", type=int, parse=times, help="number of summaries")
 
@@ -105,8 +108,14 @@ class Common:
             out.append(self.ring_size)
         out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
         if isinstance(unit.template, (Histogram, CountTable)):
-            out += [self.interval, self.count]
+            out += [self.every, self.interval, self.count]
         return out
+
+    def seconds_between(self) -> float:
+        """Between summaries, as an option or as an argument; 0: one summary at the end.  OptionError for both."""
+        if self.every.given and self.interval.given:
+            raise OptionError("the interval is there twice", where="option -i", fix="leave one of them out")
+        return float(self.every.value if self.every.given else self.interval.value or 0.0)
 
 
 #: How the values of the shared filters are read: things of this machine, that :mod:`osmia.lang` knows nothing of.
@@ -151,6 +160,7 @@ def parser_of(unit: Unit, common: Common) -> Parser:
         if isinstance(option, Option):
             owner = parser.flags.get(option.flags[-1])
             if owner is not None and owner is not option:
+                parser.also(owner, option)
                 setattr(common, name, owner)
                 common.taken.add(name)
     return parser

@@ -174,6 +174,7 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
         return 0
     if common.json and common.csv:
         raise OptionError("--json and --csv exclude each other", where=unit.name)
+    common.seconds_between()
     from osmia.cli.session import Session
 
     session = Session(unit, common)

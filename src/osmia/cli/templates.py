@@ -63,17 +63,23 @@ class EventsView(View):
         # A tool's own -T shows the time of the event; the common one the time of reading, where that is all there is.
         common = session.common
         own = "timestamp" in common.taken
-        self._stamp = bool(common.timestamp) and not own and mode_of(session) == "table"
+        self._stamp = mode_of(session) if common.timestamp and not own else ""
 
     def begin(self) -> str:
-        return f"{'TIME':<8} {self._rows.header}" if self._stamp else self._rows.header
+        front = {"table": f"{'TIME':<8} ", "csv": "time,"}.get(self._stamp, "")
+        return front + self._rows.header
 
     def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
         return [(self._ring, self._stamped if self._stamp else self._rows.text)]
 
     def _stamped(self, span: bytes) -> str:
-        now = time.strftime("%H:%M:%S ")
-        return "".join([now + line for line in self._rows.text(span).splitlines(keepends=True)])
+        """With the time: of day for people, in seconds since 1970 for programs."""
+        lines = self._rows.text(span).split("\n")[:-1]
+        if self._stamp == "json":
+            front = f'{{"time":{time.time():.6f},'
+            return "".join([f"{front}{line[1:]}\n" for line in lines])
+        now = time.strftime("%H:%M:%S ") if self._stamp == "table" else f"{time.time():.6f},"
+        return "".join([f"{now}{line}\n" for line in lines])
 
 
 def view_of(session: Session) -> View:
@@ -161,7 +167,7 @@ class Loop:
         session, stop, write = self._session, self._stop, self._session.out.write
         write(self._view.begin())
         common = session.common
-        interval = common.interval.value if common.interval.given else 0.0
+        interval = common.seconds_between()
         count = common.count.value if common.count.given else 0
         if self._iterators and len(self._iterators) == len(session.links) and not interval:
             stop.asked = True  # an iterator has its whole answer at once

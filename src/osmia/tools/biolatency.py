@@ -17,7 +17,8 @@ def disk_number(word):
 
     place = f"{SYS_BLOCK}/{os.path.basename(word)}"
     if not os.path.exists(place):
-        raise ValueError(f"there is no disk {word!r}")
+        number = word.replace(".", "", 1).isdigit()
+        raise ValueError(f"there is no disk {word!r}" + (" (seconds are for --duration)" if number else ""))
     if os.path.exists(f"{place}/partition"):
         whole = os.path.basename(os.path.dirname(os.path.realpath(place)))
         raise ValueError(f"{word} is a partition; requests belong to its disk: -d {whole}")

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that every tool has, on every tool."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from harness import TOOLS, Files, Tool, osmia
+
+pytestmark = pytest.mark.kernel
+
+EVENT_TABLES = ["execsnoop", "opensnoop"]
+#: First line with --csv.
+HEADINGS = {
+    "biolatency": "time,key,low,high,count", "runqlat": "time,key,low,high,count",
+    "execsnoop": "COMM,PID,PPID,RET,ARGS", "opensnoop": "PID,COMM,FD,ERR,PATH",
+}  # fmt: skip
+#: Fields of every record with --json, but the last one.
+FIELDS = {
+    "biolatency": {"time", "unit", "histograms"}, "runqlat": {"time", "unit", "histograms"},
+    "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
+    "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
+}  # fmt: skip
+MINE = '''\
+"""Calls of getpgid."""
+from osmia import Event, Ring, Str, current, event_table, tracepoint, u32
+from osmia.lang.filters import pid, wanted
+
+class Call(Event):
+    pid: u32
+    name: Str[16]
+
+calls = Ring(Call)
+
+@tracepoint("syscalls:sys_enter_getpgid")
+def enter(call):
+    if wanted():
+        with calls.reserve() as e:
+            e.pid, e.name = current.tgid, "a b"
+
+tool = event_table(calls)
+'''
+
+
+def traced(tool: str, *words: str) -> Tool:
+    """``tool`` for as long as a process opens 23 files and osmia itself executes something."""
+    with Files() as files:
+        running = Tool(tool, *words).start()
+        for number in range(23):
+            files.openat(f"/no/such/{number}")
+        os.spawnlp(os.P_WAIT, "true", "true")
+        return running.stop()
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_csv_into_a_file(tool: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    done = traced(tool, "--csv", "-o", str(out))
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")
+    text = out.read_text()
+    assert text.splitlines()[0] == HEADINGS[tool]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert all(None not in row and None not in row.values() for row in rows)
+    if tool in EVENT_TABLES:
+        assert any(row.get("PATH") == "/no/such/22" or row["COMM"] == "true" for row in rows)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_json_into_a_file(tool: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    done = traced(tool, "--json", "-o", str(out))
+    assert (done.status, done.stdout, done.stderr) == (0, "", "")
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert records and all(set(record) == FIELDS[tool] for record in records)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_verbose(tool: str) -> None:
+    done = osmia(tool, "-v", "--duration", "0.1")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and all(line.startswith("osmia: ") for line in lines)
+    loaded = re.findall(r"^osmia: (\w+): loaded, [\d,]+ instructions", done.stderr, re.M)
+    assert len(loaded) >= 3 and len([line for line in lines if ": attached to " in line]) >= len(loaded)
+
+
+@pytest.mark.parametrize("flag", ["-t", "-T", "--timestamp"])
+def test_time_of_summaries(flag: str) -> None:
+    """The tool's own option has the common one's letters, too."""
+    done = osmia("runqlat", flag, "--duration", "0.2")
+    assert re.search(r"^\d\d:\d\d:\d\d$", done.stdout, re.M)
+
+
+@pytest.mark.parametrize("words", [["-i", "0.2"], ["--interval=0.2"], ["0.2"]])
+def test_interval(words: list[str]) -> None:
+    done = osmia("runqlat", *words, "--duration", "1.5")
+    assert done.returncode == 0 and done.stdout.count("distribution") >= 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["runqlat", "-i", "1", "1"], "option -i: the interval is there twice; leave one of them out"),
+        (["runqlat", "-i", "0"], "runqlat: option -i: 0 is not a time: more than 0 seconds is needed"),
+        (["opensnoop", "-i", "1"], "opensnoop: unknown option -i; see osmia opensnoop --help"),
+        (["biolatency", "-d", "5"], "biolatency: option -d: there is no disk '5' (seconds are for --duration)"),
+        (["execsnoop", "--json", "--csv"], "execsnoop: --json and --csv exclude each other"),
+    ],
+)
+def test_mistakes(words: list[str], text: str) -> None:
+    done = osmia(*words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"osmia: {text}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "first", "row"),
+    [
+        ([], r"TIME +PID +NAME", r"\d\d:\d\d:\d\d +{pid} a b"),
+        (["--csv"], r"time,PID,NAME", r"\d{{10}}\.\d{{6}},{pid},a b"),
+        (["--json"], None, r'\{{"time":\d{{10}}\.\d{{6}},"pid":{pid},"name":"a b"\}}'),
+    ],
+)
+def test_time_of_events(words: list[str], first: str | None, row: str, tmp_path: Path) -> None:
+    """-T gives events a time that have none of their own, in every form."""
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    tool = Tool("run", str(file), "-T", "-p", str(os.getpid()), *words).start()
+    for _ in range(7):
+        os.getpgid(0)
+    tool.stop()
+    lines = tool.stdout.splitlines()
+    if first is not None:
+        assert re.fullmatch(first, lines.pop(0).rstrip())
+    assert len(lines) == 7
+    assert all(re.fullmatch(row.format(pid=os.getpid()), line) for line in lines)
