@@ -47,6 +47,19 @@ has_sdt || {
     echo "test: sys/sdt.h is needed (Debian: package systemtap-sdt-dev)" >&2
     exit 1
 }
+# The pictures are tested in a browser without a screen (11 s to install on two cores); any Chromium will do.
+has_browser() {
+    for browser in chromium-headless-shell chromium chromium-browser google-chrome; do
+        command -v $browser >/dev/null && return
+    done
+    return 1
+}
+has_browser || install chromium-headless-shell
+has_browser || install chromium
+has_browser || {
+    echo "test: a Chromium is needed to test pictures (Debian: package chromium-headless-shell)" >&2
+    exit 1
+}
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
 
 bin=$PWD/.venv/bin

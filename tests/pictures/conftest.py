@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures in a real browser; neither root nor a kernel is needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from browser import Browser, Page
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with Browser() as one:
+        yield one
+
+
+@pytest.fixture
+def tab(browser: Browser) -> Page:
+    return browser.page()
