@@ -82,6 +82,9 @@ class Common:
         self.timestamp = Option("-T", "-t", "--timestamp", help="show the time of day")
         self.json = Option("--json", help="one JSON object a line")
         self.csv = Option("--csv", help="comma-separated values, with a heading")
+        self.heatmap = Option("--heatmap", help="show a heat map, values over time, instead of histograms")
+        self.svg = Option("--svg", type=str, metavar="FILE", help="write a picture to this file, as SVG")
+        self.html = Option("--html", type=str, metavar="FILE", help="write a picture to this file, as an HTML page")
         self.ring_size = Option("--ring-size", type=int, parse=size, metavar="SIZE",
                                 help="size of the event buffer, such as 16M")  # fmt: skip
         self.btf = Option("--btf", type=str, metavar="FILE", help="take the kernel's types from this file")
@@ -104,6 +107,8 @@ class Common:
         if shared_filter(unit, "cgroup") is not None:
             out.append(self.container)
         out += [self.output, self.timestamp, self.json, self.csv]
+        if unit.template is not None:
+            out += [getattr(self, name) for name in unit.template.pictures]
         if any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
         out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
@@ -116,6 +121,18 @@ class Common:
         if self.every.given and self.interval.given:
             raise OptionError("the interval is there twice", where="option -i", fix="leave one of them out")
         return float(self.every.value if self.every.given else self.interval.value or 0.0)
+
+    def pictures(self) -> bool:
+        """Whether a picture is asked for."""
+        return bool(self.heatmap or self.svg or self.html)
+
+    def check(self, program: str) -> None:
+        """Raise OptionError for options that do not go together."""
+        forms = [flag for flag, option in (("--json", self.json), ("--csv", self.csv)) if option]
+        if self.heatmap and forms:
+            forms.insert(0, "--heatmap")
+        if len(forms) > 1:
+            raise OptionError(f"{forms[0]} and {forms[1]} exclude each other", where=program)
 
 
 #: How the values of the shared filters are read: things of this machine, that :mod:`osmia.lang` knows nothing of.

@@ -12,7 +12,7 @@ import gc
 import os
 import sys
 
-from osmia.errors import CompileError, OptionError, UserError, VerifierError
+from osmia.errors import CompileError, UserError, VerifierError
 from osmia.views.output import ClosedPipe
 
 TYPE_CHECKING = False
@@ -172,8 +172,7 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
 
         sys.stdout.write(tool_help(unit, parser))
         return 0
-    if common.json and common.csv:
-        raise OptionError("--json and --csv exclude each other", where=unit.name)
+    common.check(unit.name)
     common.seconds_between()
     from osmia.cli.session import Session
 

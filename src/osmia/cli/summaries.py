@@ -62,6 +62,10 @@ class Intervals:
         self._before = now
         return new
 
+    def whole(self) -> dict[Any, Picture]:
+        """All that was counted up to the last call of :meth:`next`."""
+        return {key: one for key, one in self._before.items() if one.count}
+
 
 class HistogramView(View):
     """The histogram template."""
@@ -81,10 +85,15 @@ class HistogramView(View):
         return self._template.banner + "\n" if self._template.banner and self._mode == "table" else ""
 
     def summary(self, last: bool) -> str:
-        new = self._intervals.next()
+        return self._print(self._intervals.next(), last)
+
+    def _print(self, new: dict[Any, Picture], last: bool) -> str:
         self._shown += 1
         if last and not new and self._shown > 1:
             return ""  # stopped right after an interval: there is no other one
+        return self._show(new)
+
+    def _show(self, new: dict[Any, Picture]) -> str:
         if self._mode == "json":
             return self._json(new)
         if self._mode == "csv":

@@ -39,6 +39,9 @@ def mode_of(session: Session) -> str:
 class View:
     """What a run shows; this one shows nothing but prints."""
 
+    #: Seconds between summaries where the user says nothing; 0: only one, at the end.
+    interval = 0.0
+
     def begin(self) -> str:
         """The first thing to print."""
         return ""
@@ -49,6 +52,10 @@ class View:
 
     def summary(self, last: bool) -> str:
         """What to print at the end of an interval; ``last``: the run is over."""
+        return ""
+
+    def finish(self) -> str:
+        """What to print when everything else is; called once, however the run ended, also when nobody reads it."""
         return ""
 
 
@@ -90,6 +97,10 @@ def view_of(session: Session) -> View:
     from osmia.cli import summaries
 
     if isinstance(template, Histogram):
+        if session.common.pictures():
+            from osmia.cli import pictures
+
+            return pictures.HeatMapView(session, template)
         return summaries.HistogramView(session, template)
     if isinstance(template, CountTable):
         return summaries.CountView(session, template)
@@ -164,10 +175,21 @@ class Loop:
 
     def run(self) -> None:
         """The whole run."""
+        try:
+            self._rounds()
+        except ClosedPipe:
+            self._view.finish()
+            raise
+        self._session.out.write(self._view.finish())
+        if self._stop.pipe_closed:
+            raise ClosedPipe("standard output: closed by its reader")
+
+    def _rounds(self) -> None:
+        """From the first thing printed to the last summary."""
         session, stop, write = self._session, self._stop, self._session.out.write
         write(self._view.begin())
         common = session.common
-        interval = common.seconds_between()
+        interval = common.seconds_between() or self._view.interval
         count = common.count.value if common.count.given else 0
         if self._iterators and len(self._iterators) == len(session.links) and not interval:
             stop.asked = True  # an iterator has its whole answer at once
@@ -192,8 +214,6 @@ class Loop:
             self._dump()
             self._drain_rest()
             write(self._view.summary(True))
-        if stop.pipe_closed:
-            raise ClosedPipe("standard output: closed by its reader")
 
     def _iterate(self) -> None:
         for link in self._iterators:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 class Template:
-    """Base: ``prepare`` (no argument) runs after the options are parsed and before load."""
+    """Base: ``prepare`` (no argument) runs after the options are parsed and before load.
 
+    ``pictures`` names the common options that draw what the template shows.
+    """
+
+    pictures: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
 
 
@@ -88,6 +92,8 @@ class Histogram(Template):
     ``label`` shows a key (one block per key, under ``section``); ``unit`` is
     the heading of the values, a function where it depends on an option.
     """
+
+    pictures = ("heatmap", "svg", "html")
 
     def __init__(
         self,
