@@ -4,7 +4,7 @@
 "use strict";
 const osmia = (() => {
   const SVG = "http://www.w3.org/2000/svg", HTML = "http://www.w3.org/1999/xhtml";
-  const ROW = 17, CHAR = 7.25, NARROW = 0.3;
+  const ROW = 17, CHAR = 7.25, NARROW = 0.3, NARROWEST = 1 / 12000, LIMIT = 25000;
   const number = new Intl.NumberFormat("en-US");
 
   function element(space, name, attributes = {}, text = "") {
@@ -32,6 +32,42 @@ const osmia = (() => {
   // A pattern without capitals ignores case.
   function expression(pattern) {
     return new RegExp(pattern, /\p{Lu}/u.test(pattern) ? "u" : "iu");
+  }
+
+  // Rows of boxes for counts by node, as osmia.views.flame lays them out: parents come before their children.
+  function boxesOf(tree, own) {
+    const totals = Array.from(own);
+    for (let n = totals.length - 1; n > 0; n -= 1) totals[tree.parents[n]] += totals[n];
+    let least = Math.max(1, Math.ceil(totals[0] * NARROWEST));
+    const wide = totals.filter((total) => total >= least).sort((a, b) => b - a);
+    if (wide.length > LIMIT) least = wide[LIMIT - 1] > wide[LIMIT] ? wide[LIMIT - 1] : wide[LIMIT] + 1;
+    const below = new Map();
+    for (let n = 1; n < totals.length; n += 1) {
+      if (totals[n] < least) continue;
+      const siblings = below.get(tree.parents[n]);
+      if (siblings) siblings.push(n);
+      else below.set(tree.parents[n], [n]);
+    }
+    const box = (node, start) => {
+      const [name, style, kind] = tree.frames[tree.of[node]];
+      return { node, name, style, kind, start, total: totals[node], own: own[node] };
+    };
+    const name = (node) => tree.frames[tree.of[node]][0];
+    const rows = [];
+    for (let row = [box(0, 0)]; row.length; ) {
+      rows.push(row);
+      const following = [];
+      for (const parent of row) {
+        let start = parent.start;
+        const nodes = (below.get(parent.node) || []).sort((a, b) => (name(a) < name(b) ? -1 : name(a) > name(b) ? 1 : a - b));
+        for (const node of nodes) {
+          following.push(box(node, start));
+          start += totals[node];
+        }
+      }
+      row = following;
+    }
+    return rows;
   }
 
   class Flame {
@@ -71,6 +107,35 @@ const osmia = (() => {
         }
       });
       this.root = this.rows[0].boxes[0];
+    }
+
+    // Show other counts: `own` by node of `tree` (parents, of: number of the frame, frames: [name, class, kind]).
+    show(tree, own) {
+      const rows = boxesOf(tree, own);
+      this.total = rows[0][0].total;
+      this.svg.dataset.total = this.total;
+      const holder = this.svg.querySelector("g.rows");
+      holder.textContent = "";
+      for (const row of rows) {
+        const g = holder.appendChild(element(SVG, "g", { class: "row" }));
+        for (const box of row) g.appendChild(this.made(box));
+      }
+      this.entry = null;
+      this.read();
+      this.svg.setAttribute("height", this.top + ROW * rows.length + 8);
+      this.base = this.root;
+      this.search(this.input.value);
+      this.zoom(this.root);
+      this.tell(null);
+    }
+
+    made(box) {
+      const kind = box.kind ? ", " + box.kind : "";
+      const details = `${number.format(box.total)} ${this.unit}, ${percent(box.total, this.total)}${kind}`;
+      const g = element(SVG, "g", { class: "f " + box.style, "data-v": `${box.start} ${box.total} ${box.own}` });
+      g.appendChild(element(SVG, "title", {}, box.name + "\n" + details));
+      g.appendChild(element(SVG, "rect", { height: ROW - 1 }));
+      return g;
     }
 
     controls(bar) {

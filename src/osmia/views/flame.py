@@ -78,46 +78,60 @@ class _Numbers(dict["Frame", int]):
         return number
 
 
-class _Builder:
-    """Merges stacks.  ``index`` maps (parent, frame), both as numbers in one, to the node."""
+class Merger:
+    """Merges stacks into the nodes of a tree, for one run or several.
 
-    __slots__ = ("frames", "index", "numbers", "own", "parents")
+    ``parents`` and ``frames`` are those of :class:`FrameTree`, but frames by
+    number; ``index`` maps (parent, number of the frame), both in one integer,
+    to the node.
+    """
+
+    __slots__ = ("frames", "index", "numbers", "parents")
 
     def __init__(self) -> None:
         self.parents = [0]
-        self.numbers = _Numbers()
         self.frames = [0]
-        self.own = [0]
+        self.numbers = _Numbers()
         self.index: dict[int, int] = {}
 
-    def add(self, stacks: Iterable[tuple[Stack, int]], own: list[int]) -> None:
-        """Count ``stacks`` in ``own``, which is ``self.own`` or as long."""
-        parents, frames, find, index, numbers = self.parents, self.frames, self.index.get, self.index, self.numbers
-        columns = [self.own] if own is self.own else [self.own, own]
-        for stack, count in stacks:
-            node = 0
-            for number in [numbers[frame] for frame in stack]:
-                place = node << 32 | number
-                child = find(place)
-                if child is None:
-                    child = index[place] = len(parents)
-                    parents.append(node)
-                    frames.append(number)
-                    for column in columns:
-                        column.append(0)
-                node = child
-            own[node] += count
+    def node(self, stack: Stack) -> int:
+        """The node of the last frame of ``stack``, made if it is new."""
+        index, numbers, parents = self.index, self.numbers, self.parents
+        node = 0
+        for number in [numbers[frame] for frame in stack]:
+            place = node << 32 | number
+            child = index.get(place)
+            if child is None:
+                child = index[place] = len(parents)
+                parents.append(node)
+                self.frames.append(number)
+            node = child
+        return node
 
-    def named(self) -> list[Frame]:
-        """The frame of each node."""
-        return [self.numbers.frames[number] for number in self.frames]
+    def count(self, stacks: Iterable[tuple[Stack, int]]) -> dict[int, int]:
+        """Node → what was counted in it."""
+        own: dict[int, int] = {}
+        for stack, count in stacks:
+            node = self.node(stack)
+            own[node] = own.get(node, 0) + count
+        return own
+
+    def tree(self, own: dict[int, int], before: dict[int, int] | None = None) -> FrameTree:
+        """The tree with the counts ``own`` and, for a difference, those of the run ``before``."""
+        frames = [self.numbers.frames[number] for number in self.frames]
+        return FrameTree(self.parents, frames, self._column(own), None if before is None else self._column(before))
+
+    def _column(self, counts: dict[int, int]) -> list[int]:
+        out = [0] * len(self.parents)
+        for node, count in counts.items():
+            out[node] = count
+        return out
 
 
 def merge(stacks: Iterable[tuple[Stack, int]]) -> FrameTree:
     """The tree of ``stacks``.  Stacks may repeat; their counts add up.  Names become printable."""
-    made = _Builder()
-    made.add(stacks, made.own)
-    return FrameTree(made.parents, made.named(), made.own)
+    made = Merger()
+    return made.tree(made.count(stacks))
 
 
 def difference(before: Iterable[tuple[Stack, int]], after: Iterable[tuple[Stack, int]]) -> FrameTree:
@@ -126,11 +140,9 @@ def difference(before: Iterable[tuple[Stack, int]], after: Iterable[tuple[Stack,
     Frames that are gone are in the tree with a total of 0, so they have no
     box; :attr:`Picture.gone` says how much that was.
     """
-    made = _Builder()
-    made.add(after, made.own)
-    own_before = [0] * len(made.own)
-    made.add(before, own_before)
-    return FrameTree(made.parents, made.named(), made.own, own_before)
+    made = Merger()
+    own = made.count(after)
+    return made.tree(own, made.count(before))
 
 
 def _totals(parents: list[int], own: list[int]) -> list[int]:

@@ -97,6 +97,11 @@ def page(tree: FrameTree, look: Look | None = None) -> str:
     return html(look.title, f"<style>\n{styles(look.palette)}</style>\n" + "".join(body), scripts=("flame.js",))
 
 
+def graph(tree: FrameTree, look: Look) -> str:
+    """The graph alone, as markup for a page that brings :func:`styles` and ``flame.js``."""
+    return _svg(tree, layout(tree), look, style=False) + "</svg>\n"
+
+
 def notes(tree: FrameTree, picture: Picture, look: Look) -> list[str]:
     """What has to be said about the picture: what it counts, what is not drawn, what was cut."""
     first = f"{picture.total:,} {look.unit}"
