@@ -33,8 +33,18 @@ def run(command: str, words: list[str], exiting: bool) -> int:
         raise OptionError(f"unknown option {command}", fix="options come after the tool: osmia TOOL [options]")
     if command == "run":
         return _run(words, exiting)
-    actions = {"list": _list, "doctor": _doctor, "compile": _compile, "links": _links, "help": _help}
+    actions = {
+        "list": _list, "doctor": _doctor, "compile": _compile, "flame": _flame, "links": _links, "help": _help,
+    }  # fmt: skip
     return actions[command](words)
+
+
+def _flame(words: list[str]) -> int:
+    from osmia.cli import flame
+
+    if not _parse(flame.parser(), words):
+        flame.run()
+    return 0
 
 
 def _parse(parser: Parser, words: list[str]) -> bool:

@@ -43,7 +43,9 @@ class HeatMapView(HistogramView):
         self.interval = common.interval.value if self._asked else STEP
         self._maps = HeatMaps(self.interval)
         self._files: list[tuple[str, Writer]] = [
-            (kind, open_output(option.value)) for kind, option in (("svg", common.svg), ("html", common.html)) if option
+            (kind, open_output(option.value, f"--{kind}"))
+            for kind, option in (("svg", common.svg), ("html", common.html))
+            if option
         ]
         # A picture on standard output stands there alone.
         self._alone = any(file.fd == session.out.fd for _, file in self._files)

@@ -60,7 +60,10 @@ class Writer:
             self._stream.write(text)
             self.written += len(text)
             return
-        data = text.encode("utf-8", "backslashreplace")
+        self.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write all of ``data`` to the descriptor; the errors are those of :meth:`write`."""
         done = self._write(data)
         if done < len(data):
             rest = memoryview(data)
@@ -99,9 +102,11 @@ class Writer:
         return UserError(f"cannot write: {os.strerror(error.errno or 0)}", where=self.name, fix=fix)
 
 
-def open_output(path: str) -> Writer:
-    """A :class:`Writer` for ``-o FILE``: created or emptied, mode as the umask says; ``-`` is standard output.
+def open_output(path: str, option: str = "-o") -> Writer:
+    """A :class:`Writer` for ``-o FILE``; ``-`` is standard output.
 
+    The file is created or emptied, its mode as the umask says; ``option`` is
+    what messages call it.
     Raises :class:`~osmia.errors.UserError` when the file cannot be opened.
     """
     if path == "-":
@@ -114,7 +119,7 @@ def open_output(path: str) -> Writer:
 
         raise UserError(
             f"cannot open the output file: {reason}",
-            where=f"-o {escape(path)}",
+            where=f"{option} {escape(path)}",
             fix="name a file in a directory that exists and that you may write to",
         ) from None
     return Writer(fd, name=path, owned=True)
