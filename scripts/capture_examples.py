@@ -155,6 +155,15 @@ def compete(stage: Stage) -> None:
         process.stdout.readline()
 
 
+def bursts(stage: Stage) -> None:
+    """Three times, for a second, four programs that compute; a quiet second after each."""
+    for _ in range(3):
+        loops = [subprocess.Popen(["timeout", "1", "sh", "-c", "while :; do :; done"]) for _ in range(4)]
+        for loop in loops:
+            loop.wait()
+        time.sleep(1)
+
+
 SCENES = {
     "opensnoop": Scene("opensnoop -p {pid}", serve, FileStage),
     "opensnoop-failed": Scene("opensnoop -x -p {pid}", serve, FileStage),
@@ -169,6 +178,7 @@ SCENES = {
     "biolatency-extension": Scene("biolatency -Qe -d {disk}", disk_io, DiskStage),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
+    "runqlat-heatmap": Scene("runqlat --heatmap 0.2", bursts),
     "runqlat-milliseconds": Scene("runqlat -mT -p {spinner} 1 1", compete, PairStage),
 }
 

@@ -220,7 +220,7 @@ def test_a_difference_shows_both_numbers(tab: Page, tmp_path: Path) -> None:
 
 def test_a_large_graph_zooms_and_searches(tab: Page, tmp_path: Path) -> None:
     stacks = [
-        ((("app", ""), (f"f{n % 50}", "u"), (f"g{n % 2500}", "u"), (f"h{n}", "k")), 1 + n % 3) for n in range(30_000)
+        ((("app", ""), (f"f{n % 50}", "u"), (f"g{n % 2500}", "u"), (f"h{n}", "k")), 1 + n % 3) for n in range(100_000)
     ]
     tab.open(make(tmp_path, "svg", merge(stacks)))
     shown = len(tab.eval(SEEN))
@@ -230,8 +230,8 @@ def test_a_large_graph_zooms_and_searches(tab: Page, tmp_path: Path) -> None:
     assert {name for name in boxes if name.startswith("f")} == {"f7"}
     assert len([name for name in boxes if name.startswith("g")]) == 50
     search(tab, "^g7$")
-    total = sum(1 + n % 3 for n in range(30_000) if n % 50 == 7)
-    found = sum(1 + n % 3 for n in range(30_000) if n % 2500 == 7)
+    total = sum(1 + n % 3 for n in range(100_000) if n % 50 == 7)
+    found = sum(1 + n % 3 for n in range(100_000) if n % 2500 == 7)
     assert said(tab, "matched") == f"matched: {100 * found / total:.2f} % in 1 frames"
     tab.press("Escape")
     assert len(tab.eval(SEEN)) == shown
