@@ -21,5 +21,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def tab(browser: Browser) -> Page:
-    return browser.page()
+def tab(browser: Browser) -> Iterator[Page]:
+    page = browser.page()
+    yield page
+    page.close()

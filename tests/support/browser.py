@@ -115,8 +115,8 @@ class Page:
 
     def __init__(self, browser: Browser, width: int, height: int) -> None:
         self._browser = browser
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = browser.call("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
@@ -124,13 +124,22 @@ class Page:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return self._browser.call(method, self._session, **params)
 
+    def close(self) -> None:
+        """The page is not needed any more."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
+
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        """What the browser has told about this page."""
+        return [event["params"] for event in self._browser.events
+                if event.get("method") == method and event.get("sessionId") == self._session]  # fmt: skip
+
     def open(self, path: Path, *, scripts: bool = True) -> None:
         """Open a file and wait until it is loaded."""
         self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self._browser.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         deadline = time.monotonic() + patient(_SECONDS)
-        while not any(event.get("method") == "Page.loadEventFired" for event in self._browser.events):
+        while not self._events("Page.loadEventFired"):
             self._browser.events.append(self._browser._next(deadline))
 
     def eval(self, code: str) -> Any:
@@ -168,16 +177,13 @@ class Page:
 
     def requests(self) -> list[str]:
         """The addresses that were asked for."""
-        return [event["params"]["request"]["url"] for event in self._browser.events
-                if event.get("method") == "Network.requestWillBeSent"]  # fmt: skip
+        return [told["request"]["url"] for told in self._events("Network.requestWillBeSent")]
 
     def errors(self) -> list[str]:
         """Exceptions, and what the browser logged as errors (a script that the policy forbids is one)."""
         out = []
-        for event in self._browser.events:
-            if event.get("method") == "Runtime.exceptionThrown":
-                details = event["params"]["exceptionDetails"]
-                out.append(f"{details['text']} {details.get('exception', {}).get('description', '')}")
-            elif event.get("method") == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
-                out.append(event["params"]["entry"]["text"])
-        return out
+        for told in self._events("Runtime.exceptionThrown"):
+            details = told["exceptionDetails"]
+            out.append(f"{details['text']} {details.get('exception', {}).get('description', '')}")
+        entries = [told["entry"] for told in self._events("Log.entryAdded")]
+        return out + [entry["text"] for entry in entries if entry["level"] == "error"]
