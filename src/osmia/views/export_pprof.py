@@ -73,9 +73,11 @@ class _Profile:
         self._mapping: dict[str, int] = {}
 
     def string(self, text: str) -> int:
+        """The number of ``text``."""
         return self.strings.setdefault(text, len(self.strings))
 
     def value_type(self, kind: str, unit: str) -> bytes:
+        """A ``ValueType`` message."""
         return _field(1, self.string(kind)) + _field(2, self.string(unit))
 
     def locations(self, stack: Stack) -> list[int]:
@@ -111,7 +113,8 @@ class _Profile:
         return 0 if name is None else self._mapping.setdefault(name, len(self._mapping) + 1)
 
     def mappings(self) -> list[bytes]:
-        # The first is taken for the program.  has_functions and has_inline_frames: nobody is to look for symbols.
+        """The places that frames come from, the program first."""
+        # has_functions and has_inline_frames: nobody is to look for symbols.
         return [
             _message(3, _field(1, number) + _field(5, self.string(name)) + _field(7, 1) + _field(10, 1))
             for name, number in ((name, self._mapping.get(name)) for name in _MAPPINGS.values())
