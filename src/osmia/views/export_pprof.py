@@ -48,7 +48,7 @@ def pprof(
     out = [_message(1, made.value_type(*one)) for one in types]
     for stack, count in stacks:
         values = [count, count * period_ns] if period_ns else [count]
-        out.append(_message(2, _packed(1, made.locations(stack)) + _packed(2, values)))
+        out.append(_message(2, _message(1, made.locations(stack)) + _packed(2, values)))
     out += made.mappings() + made.places + made.functions
     if period_ns:
         out.append(_message(11, made.value_type("cpu", "nanoseconds")))
@@ -58,7 +58,7 @@ def pprof(
     default = made.string(types[-1][0])
     out += [_field(9, time_ns), _field(10, duration_ns), _field(12, period_ns), _field(14, default)]
     strings = [_message(6, name.encode("utf-8", "backslashreplace")) for name in made.strings]
-    return gzip.compress(b"".join(strings + out), mtime=0)
+    return gzip.compress(b"".join(strings + out), 6, mtime=0)
 
 
 class _Profile:
@@ -69,7 +69,8 @@ class _Profile:
         self.functions: list[bytes] = []
         self.places: list[bytes] = []
         self._function: dict[str, int] = {}
-        self._place: dict[Stack, int] = {}
+        self._place: dict[Stack, bytes] = {}
+        self._alone: dict[Frame, bytes] = {}
         self._mapping: dict[str, int] = {}
 
     def string(self, text: str) -> int:
@@ -80,24 +81,37 @@ class _Profile:
         """A ``ValueType`` message."""
         return _field(1, self.string(kind)) + _field(2, self.string(unit))
 
-    def locations(self, stack: Stack) -> list[int]:
-        """The locations of a stack, leaf first: one for each function that is not inlined."""
-        groups: list[list[Frame]] = []
-        for frame in stack:
-            if frame[1] == INLINED and groups:
-                groups[-1].append(frame)
-            else:
-                groups.append([frame])
-        return [self._location(tuple(group)) for group in groups[::-1]]
+    def locations(self, stack: Stack) -> bytes:
+        """The numbers of a stack's locations, packed, leaf first: one for each function that is not inlined."""
+        alone = self._alone
+        out = []
+        inlined: list[Frame] = []
+        for frame in reversed(stack):
+            if frame[1] == INLINED:
+                inlined.append(frame)
+                continue
+            if inlined:
+                out.append(self._location((*inlined, frame)))
+                inlined = []
+                continue
+            number = alone.get(frame)
+            if number is None:
+                number = alone[frame] = self._location((frame,))
+            out.append(number)
+        if inlined:  # into what is not known
+            out.append(self._location(tuple(inlined)))
+        return b"".join(out)
 
-    def _location(self, group: Stack) -> int:
-        number = self._place.get(group)
-        if number is None:
-            number = self._place[group] = len(self._place) + 1
-            lines = [_message(4, _field(1, self._number(name))) for name, _ in group[::-1]]
-            mapping = self._mapping_of(group[0][1])
+    def _location(self, group: Stack) -> bytes:
+        """The number, encoded, of a location: a function, after those that are inlined there, innermost first."""
+        code = self._place.get(group)
+        if code is None:
+            number = len(self._place) + 1
+            code = self._place[group] = _varint(number)
+            lines = [_message(4, _field(1, self._number(name))) for name, _ in group]
+            mapping = self._mapping_of(group[-1][1])
             self.places.append(_message(4, _field(1, number) + _field(2, mapping) + b"".join(lines)))
-        return number
+        return code
 
     def _number(self, name: str) -> int:
         name = clean(name)

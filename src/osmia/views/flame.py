@@ -82,30 +82,44 @@ class Merger:
     """Merges stacks into the nodes of a tree, for one run or several.
 
     ``parents`` and ``frames`` are those of :class:`FrameTree`, but frames by
-    number; ``index`` maps (parent, number of the frame), both in one integer,
-    to the node.
+    number.  Most frames call one other, so a node's first child stands beside
+    it (``first``: the number of its frame, -1 for none; ``child``: its node);
+    ``index`` has only the others, by (parent, number) in one integer.  That
+    halves the time of a merge.
     """
 
-    __slots__ = ("frames", "index", "numbers", "parents")
+    __slots__ = ("child", "first", "frames", "index", "numbers", "parents")
 
     def __init__(self) -> None:
         self.parents = [0]
         self.frames = [0]
         self.numbers = _Numbers()
+        self.first = [-1]
+        self.child = [0]
         self.index: dict[int, int] = {}
 
     def node(self, stack: Stack) -> int:
         """The node of the last frame of ``stack``, made if it is new."""
-        index, numbers, parents = self.index, self.numbers, self.parents
+        numbers, index, first, child = self.numbers, self.index, self.first, self.child
         node = 0
         for number in [numbers[frame] for frame in stack]:
-            place = node << 32 | number
-            child = index.get(place)
-            if child is None:
-                child = index[place] = len(parents)
-                parents.append(node)
-                self.frames.append(number)
-            node = child
+            known = first[node]
+            if known == number:
+                node = child[node]
+                continue
+            new = len(first)
+            if known < 0:
+                first[node], child[node] = number, new
+            else:
+                found = index.setdefault(node << 32 | number, new)
+                if found != new:
+                    node = found
+                    continue
+            self.parents.append(node)
+            self.frames.append(number)
+            first.append(-1)
+            child.append(0)
+            node = new
         return node
 
     def count(self, stacks: Iterable[tuple[Stack, int]]) -> dict[int, int]:
