@@ -32,6 +32,10 @@ PASSES = (
     "SROA", "SimplifyCFG", "AlwaysInliner", "InstCombine", "JumpThreading", "SimplifyCFG", "NewGVN", "DSE", "ADCE",
 )  # fmt: skip
 
+#: Options of LLVM itself.  Strength reduction lets loops count from below zero and adds the difference back in
+#: the offset of each access; before that, the pointer is in front of its memory, which 7.2's verifier refuses.
+OPTIONS = ("-disable-lsr",)
+
 #: Versions of llvmlite whose C functions have the signatures used below.
 CHECKED = ("0.50.",)
 
@@ -66,6 +70,8 @@ def _by_package(ir: str, as_object: bool) -> bytes:
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+    for option in OPTIONS:
+        llvm.set_option("osmia", option)
     module = llvm.parse_assembly(ir)
     module.verify()
     machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, opt=LEVEL)
@@ -123,6 +129,8 @@ class _Library:
         """Make the targets known."""
         for name in ("TargetInfos", "Targets", "TargetMCs", "AsmPrinters"):
             self.call(f"InitializeAll{name}", None)
+        for option in OPTIONS:
+            self.call("SetCommandLine", None, self.ctypes.c_char_p(b"osmia"), self.ctypes.c_char_p(option.encode()))
 
     def call(self, name: str, result: Any, *args: Any) -> Any:
         """Call ``LLVMPY_<name>``; pointers go in as ``c_void_p``."""

@@ -45,11 +45,12 @@ def _copy(b: Body, s: tir.Copy) -> None:
     dst, src = b.value(s.dst), b.value(s.src)
     b.at(s.loc)
 
-    def word(offset: int | str, size: int) -> None:
-        value = b.let(f"load i{size * 8}, ptr {b.gep(src, offset)}, align {min(size, s.align)}")
-        b.do(f"store i{size * 8} {value}, ptr {b.gep(dst, offset)}, align {min(size, s.align)}")
+    def word(bases: list[str], offset: int, size: int) -> None:
+        to, of = bases
+        value = b.let(f"load i{size * 8}, ptr {b.gep(of, offset)}, align {min(size, s.align)}")
+        b.do(f"store i{size * 8} {value}, ptr {b.gep(to, offset)}, align {min(size, s.align)}")
 
-    _by_words(b, s.size, s.align, word)
+    _by_words(b, [dst, src], s.size, s.align, word)
 
 
 def _zero(b: Body, s: tir.Zero) -> None:
@@ -61,14 +62,16 @@ def _zero(b: Body, s: tir.Zero) -> None:
 def zero(b: Body, address: str, size: int, align: int) -> None:
     """Clear ``size`` bytes at ``address``."""
 
-    def word(offset: int | str, width: int) -> None:
-        b.do(f"store i{width * 8} 0, ptr {b.gep(address, offset)}, align {width}")
+    def word(bases: list[str], offset: int, width: int) -> None:
+        b.do(f"store i{width * 8} 0, ptr {b.gep(bases[0], offset)}, align {width}")
 
-    _by_words(b, size, align, word)
+    _by_words(b, [address], size, align, word)
 
 
-def _by_words(b: Body, size: int, align: int, word: Callable[[int | str, int], None]) -> None:
-    """Call ``word(offset, width)`` for each word of ``size`` bytes, as wide as ``align`` allows.
+def _by_words(b: Body, bases: list[str], size: int, align: int, word: Callable[[list[str], int, int], None]) -> None:
+    """Call ``word(bases, offset, width)`` for each word of ``size`` bytes, as wide as ``align`` allows.
+
+    The ``bases`` that it gets are those given here, in a loop moved on to the round's first word.
 
     LLVM's own memcpy and memset are not used: with small alignments they
     overflow the stack with spills, and BPF has no library to call for the rest.
@@ -86,8 +89,9 @@ def _by_words(b: Body, size: int, align: int, word: Callable[[int | str, int], N
         loop, end = b.new_label("words"), b.new_label("end")
         b.start(loop)
         at = b.let(f"load i64, ptr {counter}, align 8")
+        here = [b.gep(base, at) for base in bases]
         for i in range(4):
-            word(b.let(f"add i64 {at}, {i * width}"), width)
+            word(here, i * width, width)
         following = b.let(f"add i64 {at}, {step}")
         b.do(f"store i64 {following}, ptr {counter}, align 8")
         b.branch(b.let(f"icmp ult i64 {following}, {done}"), loop, end)
@@ -95,7 +99,7 @@ def _by_words(b: Body, size: int, align: int, word: Callable[[int | str, int], N
     while done < size:
         while width > size - done:
             width //= 2
-        word(done, width)
+        word(bases, done, width)
         done += width
 
 
