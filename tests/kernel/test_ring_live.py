@@ -142,10 +142,11 @@ def test_storm(live_spec: Specs, mixed: bool) -> None:
             else:
                 ring.wait(0.02)
         asked = sum(int(p.communicate()[0]) for p in producers)
+        skipped = live.progs["storm"].info().recursion_misses  # the kernel may switch tasks inside a program
     while (span := ring.take()) is not None:
         got += _check(span, mixed, seen)
     made, lost = sorted(counters(live), reverse=True)
-    assert made >= asked
+    assert made + skipped >= asked
     discarded = sum(1 for i in range(made) if mixed and i % 5 == 4)
     assert seen.count(1) == got, "a record came twice"
     assert made - lost - discarded <= got <= made - lost

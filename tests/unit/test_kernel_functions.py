@@ -306,7 +306,7 @@ def test_missed_hits(monkeypatch: pytest.MonkeyPatch, prog: LiveProg) -> None:
     monkeypatch.setattr(LiveProg, "info", lambda self: spec_info)
     found = {(slot.kind, slot.what): (n, sentence(slot, n, {})) for slot, n in missed.read([link], {"probe": prog})}
     assert found["missed", "vfs_read"][0] == 14 and "14 hits missed by the probe" in found["missed", "vfs_read"][1]
-    assert found["skipped", "probe"] == (5, "probe: 5 runs skipped: the program was running on that CPU already")
+    assert found["skipped", "probe"] == (5, "probe: 5 runs skipped: a program was running on that CPU already")
     monkeypatch.setattr(bpf, "obj_get_info", lambda fd, size: bytes(48))  # 6.6 has no counter there
     assert link.missed() is None
 

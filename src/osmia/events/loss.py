@@ -78,7 +78,7 @@ def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
     if slot.kind == "missed":
         return f"{slot.what}: {number} hit{_s(count)} missed by the probe (recursion, or too many calls at once)"
     if slot.kind == "skipped":
-        return f"{slot.what}: {number} run{_s(count)} skipped: the program was running on that CPU already"
+        return f"{slot.what}: {number} run{_s(count)} skipped: a program was running on that CPU already"
     if slot.kind == "gone":
         return f"{slot.what} was unloaded while it was traced"
     if slot.kind == "away":

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hits of function probes that never reached their program, as losses.
+"""Hits of probes that never reached their program, as losses.
 
-The kernel skips a probe that fires while its program (or, for kprobes, any
-kprobe) is running on that CPU already, and a kretprobe beyond the calls in
-flight that it has room for.  It counts both: per link since 6.7, per program
-since 5.12 (fentry) and 6.7 (kprobes).
+The kernel skips a probe that fires while its program (for kprobes and
+tracepoints: any program of that kind) is running on that CPU already, and a
+kretprobe beyond the calls in flight that it has room for.  It counts both:
+per link since 6.7, per program since 5.12 (fentry), 6.1 (raw tracepoints)
+and 6.7 (kprobes, tracepoints).
+
+A kernel that may switch tasks inside a program (syscall tracepoints since
+6.13, if it is built to be preemptible) skips all hits of the tasks that run
+until the first one comes back: with many threads that is no rare event.
 """
 
 from __future__ import annotations
@@ -16,12 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-#: Hooks whose skipped runs are told apart from what nobody waits for.
-HOOKS = frozenset({"kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi", "fentry", "fexit", "fmod_ret"})
+#: Hooks whose skipped runs are events that somebody waits for.
+HOOKS = frozenset({
+    "kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi", "fentry", "fexit", "fmod_ret",
+    "tracepoint", "raw_tracepoint", "tp_btf",
+})  # fmt: skip
 
 
 def read(links: Iterable[Any], progs: Mapping[str, Any]) -> list[tuple[Slot, int]]:
-    """What was missed so far: of each link, then of each program on a function."""
+    """What was missed so far: of each link, then of each program."""
     found = []
     for link in links:
         count = link.missed() if hasattr(link, "missed") else None
