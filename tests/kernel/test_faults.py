@@ -236,7 +236,7 @@ def test_a_cpu_goes_and_comes_back(cpu: int, record_property: Row) -> None:
     with running(ON_CPUS, {"me": os.getpid()}) as it:
         made = it.module
         it.attach("enter")
-        link = it.attach("sample")
+        link = it.attach("sample", frequency=99)
         os.sched_setaffinity(0, {cpu})
         ask(100)
         os.sched_setaffinity(0, set(cpus.online()))

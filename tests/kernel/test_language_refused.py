@@ -58,7 +58,7 @@ def p(ctx):
 
 
 @pytest.mark.parametrize(("text", "lines", "what"), [
-    (ENDLESS, (5, 6), "the kernel rejects program p: (too complex|a loop without a visible end)"),
+    (ENDLESS, (5, 6), "the kernel rejects program p: (?:too complex|a loop without a visible end)"),  # as 7.2 sees it
     (DEEP, range(7, 25), r"the kernel rejects program p: \d+ bytes of stack in 4 nested functions"),
 ])  # fmt: skip
 def test_the_verifier_points_at_a_python_line(text: str, lines: range, what: str) -> None:

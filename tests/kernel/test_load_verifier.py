@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 
 import pytest
+from needs import older_than
 
 from osmia.errors import VerifierError
 from osmia.load.object import load
@@ -42,8 +43,15 @@ EXPECTED = {
 }
 
 
+#: Programs that newer verifiers have nothing against, and a kernel that takes them.
+TAKEN = {"modified_ctx": "7.2"}
+
+
 @pytest.mark.parametrize("name", EXPECTED)
 def test_rejections(name: str, live_spec: Callable[[str], ObjectSpec]) -> None:
+    if name in TAKEN and not older_than(TAKEN[name]):
+        load(live_spec("bad"), only=[name]).close()
+        return
     with pytest.raises(VerifierError) as caught:
         load(live_spec("bad"), only=[name])
     error = caught.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -79,12 +80,21 @@ def probe(ctx):
     import time
 
     with running(text) as it:
-        link = it.attach("probe", period=1, pid=os.getpid())
+        before = switches()
+        link = it.attach("probe", event="context-switches", period=1, pid=os.getpid())
+        begun = switches()
         for _ in range(20):
-            time.sleep(0.001)
+            time.sleep(0.01)
+        made = switches() - begun
         link.close()
-        assert it.module.n[0] >= 20
+        assert 0 < made <= it.module.n[0] <= switches() - before
     record_property("how", link.how)
+
+
+def switches() -> int:
+    """How often this thread has left its CPU; a short sleep may end before it does."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_nvcsw + usage.ru_nivcsw
 
 
 def test_hook_iterator(record_property: Row) -> None:
