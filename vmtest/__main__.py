@@ -10,12 +10,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from vmtest import boot, config, fetch, image, matrix, merge
 from vmtest.problem import Problem
+
+_PREPARING = threading.Lock()  # of the kernels' cache
 
 
 def _arguments() -> argparse.Namespace:
@@ -32,6 +36,8 @@ def _arguments() -> argparse.Namespace:
     add("--list", action="store_true", help="show kernels and what is cached")
     add("--no-download", action="store_true", help="use the cached kernels as they are")
     add("--matrix", action="store_true", help="only make docs/support_matrix.md anew from the kept results")
+    add("--again", action="store_true", help="only what failed in the kept results, which then replaces that")
+    add("--jobs", type=int, default=1, metavar="N", help="so many guests at once; each keeps about a CPU busy")
     add("--kvm", action="store_true", help="use the processor's virtualisation instead of emulation")
     add("paths", nargs="*", metavar="PATH", help="only these test files; results are then not kept")
     return parser.parse_args()
@@ -56,25 +62,58 @@ def _list() -> None:
              f"({', '.join(kernel.suites)})")  # fmt: skip
 
 
+def _guests(wanted: list[config.Boot], args: argparse.Namespace) -> bool:
+    """All the kernels that were asked for; whether all went well.
+
+    The threads only wait for their guests; a Ctrl-C ends those first.
+    """
+    with ThreadPoolExecutor(max(1, args.jobs)) as pool:
+        running = [pool.submit(_guest, kernel, wanted, args) for kernel in _chosen(args.kernel)]
+        try:
+            wait(running)
+        except KeyboardInterrupt:
+            boot.enough.set()
+            raise
+    outcomes = [one.result() for one in running]
+    return all(outcomes)
+
+
+def _again(kernel: str, one: config.Boot) -> config.Boot | None:
+    """The same boot with what failed there only, all parameters of it; None if nothing did."""
+    paths = dict.fromkeys(id.partition("[")[0] for id in merge.failed(kernel, one.name))
+    return config.Boot(one.name, one.what, tuple(paths), one.select, one.append) if paths else None
+
+
 def _guest(kernel: config.Kernel, wanted: list[config.Boot], args: argparse.Namespace) -> bool:
     """Everything for one kernel; whether all went well."""
+    if boot.enough.is_set():
+        return False
     folder = config.cache()
-    unpacked = fetch.cached(kernel, folder) if args.no_download else fetch.fetch(kernel, folder, _say)
+    with _PREPARING:
+        unpacked = fetch.cached(kernel, folder) if args.no_download else fetch.fetch(kernel, folder, _say)
     if unpacked is None:
         raise Problem(f"{kernel.name} is not in the cache", "leave out --no-download")
     extra = ["-k", args.k] if args.k else []
     good = True
     for one in wanted:
-        chosen = config.Boot(one.name, one.what, tuple(args.paths) or one.paths, one.select, one.append)
+        chosen: config.Boot | None = config.Boot(
+            one.name, one.what, tuple(args.paths) or one.paths, one.select, one.append
+        )  # fmt: skip
+        if args.again:
+            chosen = _again(kernel.name, one)
+        if chosen is None:
+            continue
         began = time.monotonic()
-        _say(f"{kernel.name}: {unpacked.package} {unpacked.version}, {one.name}")
+        told = f"{kernel.name} {one.name}: "
+        _say(f"{told}{unpacked.package} {unpacked.version}")
         # A run of chosen tests has a directory of its own, so that several may wait for their turn.
         mine = f"-{os.getpid()}" if args.k or args.paths else ""
         share = folder / "run" / f"{kernel.name}-{one.name}{mine}"
         _forget(folder / "run", f"{kernel.name}-{one.name}-*")
-        records = boot.run(unpacked, chosen, share, extra, kvm=args.kvm, say=_say)
+        say = lambda text, told=told: _say(told + text)  # noqa: E731
+        records = boot.run(unpacked, chosen, share, extra, kvm=args.kvm, jobs=args.jobs, say=say)
         good &= _finish(kernel.name, one.name, unpacked.version, records, time.monotonic() - began, args)
-        _say(f"  log: {share / 'serial.log'}")
+        say(f"log: {share / 'serial.log'}")
     return good
 
 
@@ -86,16 +125,16 @@ def _forget(folder: Path, pattern: str) -> None:
 
 
 def _native(args: argparse.Namespace) -> bool:
-    """The same tests on the running kernel (root needed)."""
+    """The same tests, and those that guests leave out, on the running kernel (root needed)."""
     share = config.cache() / "run" / "native"
     share.mkdir(parents=True, exist_ok=True)
     results = share / "results.jsonl"
     results.unlink(missing_ok=True)
-    one = config.BOOTS[0]
+    one = (_again("native", config.BOOTS[0]) if args.again else None) or config.BOOTS[0]
     python = image.interpreter()
     env = {**os.environ, "PYTHONPATH": f"{config.REPO / 'src'}:{config.REPO}", "OSMIA_VM_RESULTS": str(results),
            **config.LIGHTER}  # fmt: skip
-    command = [python, "-m", "pytest", "-q", "-p", "vmtest.plugin", "-p", "no:cacheprovider", "-m", one.select,
+    command = [python, "-m", "pytest", "-q", "-p", "vmtest.plugin", "-p", "no:cacheprovider", "-m", "not lockdown",
                *(["-k", args.k] if args.k else []), *(args.paths or one.paths)]  # fmt: skip
     _say(f"native: {os.uname().release}: {shlex.join(command)}")
     began = time.monotonic()
@@ -109,16 +148,17 @@ def _finish(kernel: str, name: str, version: str, records: list[dict[str, Any]],
             args: argparse.Namespace) -> bool:  # fmt: skip
     tests = [r for r in records if "id" in r]
     failed = [r for r in tests if r["outcome"] == "failed"]
+    told = f"{kernel} {name}: "
     for record in failed:
-        _say(f"  FAILED {record['id']}\n    {last_line(record['why'])}")
+        _say(f"{told}FAILED {record['id']}\n    {last_line(record['why'])}")
     for record in records:
         if record.get("event") == "died":
-            _say(f"  DIED: {record['why']}")
+            _say(f"{told}DIED: {record['why']}")
     counts = {word: sum(r["outcome"] == word for r in tests) for word in ("passed", "failed", "skipped")}
-    _say(f"  {counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
+    _say(f"{told}{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
     ended = any(r.get("event") == "finished" for r in records)
     if ended and not args.k and not args.paths:
-        merge.keep(kernel, name, version, records)
+        merge.keep(kernel, name, version, records, again=args.again)
     return ended and not failed and bool(tests)
 
 
@@ -144,8 +184,7 @@ def main() -> int:
         else:
             boot.check_tools()
             wanted = [b for b in config.BOOTS if not args.boot or b.name in args.boot]
-            for kernel in _chosen(args.kernel):
-                good &= _guest(kernel, wanted, args)
+            good = _guests(wanted, args)
         if not args.k and not args.paths:
             matrix.write(config.MATRIX)
         return 0 if good else 1

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One boot: qemu through vng, watched so that a guest that hangs never hangs the run.
 
-Only one guest runs at a time on a machine (a lock in the temporary
-directory): two emulated ones slow each other beyond their timeouts.
+As many guests run at a time on a machine as are asked for (locks in the
+temporary directory): an emulated one keeps a CPU busy, and two on one CPU
+slow each other beyond their timeouts.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vmtest import config, fetch, image
 from vmtest.problem import Problem
 
 HERE = Path(__file__).resolve().parent
 LOCK = Path(tempfile.gettempdir()) / "osmia-vm.lock"
+#: Set to end all guests of this process.
+enough = threading.Event()
+_preparing = threading.Lock()  # of the archives that all guests share
 
 
 def vng() -> str:
@@ -48,26 +53,37 @@ def check_tools() -> None:
 
 
 @contextmanager
-def alone(say: Callable[[str], None]) -> Iterator[None]:
-    """Wait until no other guest runs on this machine."""
-    with LOCK.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"  waiting for another guest to end ({LOCK})")
-            fcntl.flock(file, fcntl.LOCK_EX)
+def turn(jobs: int, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait until fewer than ``jobs`` guests run on this machine."""
+    with ExitStack() as opened:
+        files = [opened.enter_context(Path(f"{LOCK}{number or ''}").open("a")) for number in range(jobs)]
+        told = False
+        while not any(_taken(file) for file in files):
+            if not told:
+                say(f"waiting for another guest to end ({LOCK})")
+                told = True
+            if enough.wait(0.5):
+                raise Problem("interrupted")
         yield
 
 
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], *, kvm: bool,
-        say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
+        jobs: int, say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
     """Boot ``kernel``, run the tests of ``boot``, and give the result lines.
 
     ``share`` is emptied first and holds everything afterwards: the serial
     log, the results, the kernel's messages.  Problem: the guest did not come
     up; a guest that dies later leaves its results without a "finished" line.
     """
-    with alone(say):
+    with turn(jobs, say):
         command, env = _prepare(kernel, boot, share, pytest_args, kvm)
         with (share / "serial.log").open("wb") as log:
             process = subprocess.Popen(
@@ -95,7 +111,8 @@ def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args
     """Fill the shared directory; the command that boots the guest, and its environment."""
     shutil.rmtree(share, ignore_errors=True)
     share.mkdir(parents=True)
-    archive, python = image.python_archive(config.cache())
+    with _preparing:
+        archive, python = image.python_archive(config.cache())
     os.link(archive, share / "python.tar")
     image.tree_archive(share / "tree.tar")
     image.prebuild(share / "prebuilt", python)
@@ -117,7 +134,8 @@ def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], N
     began = changed = time.monotonic()
     size, told = -1, 0
     while process.poll() is None:
-        time.sleep(0.5)
+        if enough.wait(0.5):
+            return "interrupted"
         now = time.monotonic()
         grown = sum(f.stat().st_size for f in (share / "serial.log", share / "results.jsonl") if f.exists())
         if grown != size:
@@ -125,7 +143,7 @@ def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], N
         done = (share / "results.jsonl").read_bytes().count(b"\n") if (share / "results.jsonl").exists() else 0
         if done >= told + 25:
             told = done
-            say(f"  {done - 2} tests after {now - began:.0f} s")
+            say(f"{done - 2} tests after {now - began:.0f} s")
         if (share / "status").exists():
             # Some guests do not power off; what is wanted is there.
             if now - changed > 20:

@@ -61,7 +61,8 @@ class Boot:
 
 
 BOOTS = (
-    Boot("plain", "root, nothing special", ("tests/vm", "tests/kernel", "tests/tools"), "not lockdown"),
+    Boot("plain", "root, nothing special", ("tests/vm", "tests/kernel", "tests/tools"),
+         "not lockdown and not anywhere"),
     Boot("lockdown", "lockdown=confidentiality on the kernel's command line", ("tests/vm",), "lockdown",
          append="lockdown=confidentiality"),
 )  # fmt: skip
@@ -92,7 +93,8 @@ ROWS = (
     (r"maps_transport\.py::test_the_trace_pipe", "map:trace_printk"),
 )
 
-#: Tests that say the same on every kernel, or take too long on an emulated CPU, run natively only.
+#: What would take too long on an emulated CPU runs in full natively only.  (Tests that say the same on every kernel
+#: are marked "anywhere" and not run in guests at all.)
 LIGHTER = {"OSMIA_DIFFERENTIAL_MODULES": "3"}
 #: Emulated CPUs are some fifteen times slower than real ones: what waits for something waits longer.
 PATIENCE = 15

@@ -39,12 +39,27 @@ def paired(properties: list[list[str]]) -> list[list[str]]:
     return found
 
 
-def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]]) -> Path:
-    """Write ``vmtest/results/KERNEL-BOOT.json``."""
+def place(kernel: str, boot: str) -> Path:
+    """``vmtest/results/KERNEL-BOOT.json``."""
+    return config.RESULTS / f"{kernel}-{boot}.json"
+
+
+def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]], *, again: bool = False) -> Path:
+    """Write the results down; ``again``: put them in place of the same tests' in what is kept already."""
     config.RESULTS.mkdir(parents=True, exist_ok=True)
-    path = config.RESULTS / f"{kernel}-{boot}.json"
-    path.write_text(json.dumps(reduced(kernel, boot, version, records), indent=1) + "\n")
+    path = place(kernel, boot)
+    result = reduced(kernel, boot, version, records)
+    if again:
+        result["tests"] = dict(sorted({**json.loads(path.read_text())["tests"], **result["tests"]}.items()))
+    path.write_text(json.dumps(result, indent=1) + "\n")
     return path
+
+
+def failed(kernel: str, boot: str) -> list[str]:
+    """The tests that have failed in the kept results."""
+    path = place(kernel, boot)
+    tests = json.loads(path.read_text())["tests"] if path.exists() else {}
+    return [id for id, entry in tests.items() if entry["outcome"] == "failed"]
 
 
 def kept() -> list[dict[str, Any]]:

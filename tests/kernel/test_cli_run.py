@@ -155,6 +155,7 @@ def test_rows_are_exactly_the_calls(make: Any) -> None:
     assert (err, status) == ("", 0)
 
 
+@pytest.mark.anywhere
 def test_json_and_csv_have_the_same_rows(make: Any, tmp_path: Path) -> None:
     file = make(EVENTS)
     tool = Running("run", file, "-p", ME, "--json")
@@ -171,6 +172,7 @@ def test_json_and_csv_have_the_same_rows(make: Any, tmp_path: Path) -> None:
     assert [(row[0], row[2]) for row in table[1:]] == [(ME, "1")] * 7
 
 
+@pytest.mark.anywhere
 def test_the_common_timestamp_is_put_before_rows(make: Any) -> None:
     tool = Running("run", make(EVENTS), "-p", ME, "-T")
     call(3, 1)
@@ -228,6 +230,7 @@ def test_a_command_is_traced_from_its_first_call_to_its_last(make: Any) -> None:
     assert (done.stderr, done.returncode) == ("", 0)
 
 
+@pytest.mark.anywhere
 def test_a_command_that_does_not_exist(make: Any) -> None:
     done = osmia("run", make(EVENTS), "-c", "/no/such/program")
     assert done.stderr == "osmia: option -c: cannot run '/no/such/program': No such file or directory\n"
@@ -359,6 +362,7 @@ def test_verbose_tells_what_was_attached(make: Any) -> None:
     assert warm[-1].startswith("osmia: enter: attached to tracepoint:syscalls:sys_enter_getpgid (perf ")
 
 
+@pytest.mark.anywhere
 def test_the_cache_notices_changes(make: Any, tmp_path: Path) -> None:
     library = tmp_path / "library_of_it.py"
     library.write_text("LIMIT = 1\ndef small(n):\n    return n < LIMIT\n")
@@ -380,6 +384,7 @@ def test_the_cache_notices_changes(make: Any, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.anywhere
 def test_the_ways_without_a_cache(make: Any, tmp_path: Path) -> None:
     file = make(EVENTS)
 
@@ -418,6 +423,7 @@ def test_the_ways_without_a_cache(make: Any, tmp_path: Path) -> None:
     assert notes(OSMIA_CACHE=str(good)) == ["osmia: compiled object taken from the cache"]
 
 
+@pytest.mark.anywhere
 def test_a_full_disk_and_a_read_only_home(make: Any, tmp_path: Path) -> None:
     file = make(EVENTS)
     place = tmp_path / "mnt"
@@ -433,6 +439,7 @@ def test_a_full_disk_and_a_read_only_home(make: Any, tmp_path: Path) -> None:
         assert note.endswith(reason)
 
 
+@pytest.mark.anywhere
 def test_unknown_names_get_one_sentence(make: Any) -> None:
     file = make(EVENTS.replace("sys_enter_getpgid", "sys_enter_getpgidd"))
     done = osmia("run", file)
@@ -502,6 +509,7 @@ def test_doctor() -> None:
     assert "Missing: kernel types (BTF)" in off.stdout
 
 
+@pytest.mark.anywhere
 def test_compile_and_dump(make: Any, tmp_path: Path) -> None:
     target = tmp_path / "sample.o"
     assert osmia("compile", make(EVENTS), "-o", str(target)).stderr == ""

@@ -212,6 +212,7 @@ def read_milliseconds(disk: str) -> int:
     return int(Path(f"/sys/block/{disk}/stat").read_text().split()[3])
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("args", "text"),
     [

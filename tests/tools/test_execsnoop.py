@@ -56,6 +56,7 @@ def test_sixty_arguments_are_all_there() -> None:
     assert tool.stdout.splitlines()[0].split() == ["COMM", "PID", "PPID", "RET", "ARGS"]
 
 
+@pytest.mark.anywhere
 def test_rows_are_laid_out_as_in_bcc() -> None:
     with Tool("execsnoop", "--ppid", str(os.getpid())) as tool:
         pid = spawn(TRUE, "one", "two")
@@ -162,6 +163,7 @@ def test_execveat() -> None:
     assert record["args"] == [f"/dev/fd/{descriptor}", "by descriptor"] and record["ret"] == 0
 
 
+@pytest.mark.anywhere
 def test_name_and_line_are_regular_expressions() -> None:
     echo = shutil.which("echo") or "/bin/echo"
     with Tool("execsnoop", "-n", "^tru?e$", "--ppid", str(os.getpid())) as tool:
@@ -174,11 +176,13 @@ def test_name_and_line_are_regular_expressions() -> None:
     assert [row.split()[1] for row in tool.rows()] == [str(pid)]
 
 
+@pytest.mark.anywhere
 def test_a_wrong_regular_expression_is_one_sentence() -> None:
     run = osmia("execsnoop", "-n", "[")
     assert run.returncode == 2 and len(run.stderr.splitlines()) == 1 and "regular expression" in run.stderr
 
 
+@pytest.mark.anywhere
 def test_quotes() -> None:
     with Tool("execsnoop", "-q", "--ppid", str(os.getpid())) as tool:
         spawn(TRUE, "two words", 'a "quote"')
@@ -187,6 +191,7 @@ def test_quotes() -> None:
     assert shlex.split(row.split(None, 4)[4]) == [TRUE, "two words", 'a "quote"']
 
 
+@pytest.mark.anywhere
 def test_users_and_columns() -> None:
     with Tool("execsnoop", "-UCM", "-u", "root", "--ppid", str(os.getpid())) as tool:
         pid = spawn(TRUE)
@@ -198,6 +203,7 @@ def test_users_and_columns() -> None:
     assert run.returncode == 2 and "there is no user 'no-such-user-here'" in run.stderr
 
 
+@pytest.mark.anywhere
 def test_times() -> None:
     with Tool("execsnoop", "-Tt", "--ppid", str(os.getpid())) as tool:
         before = time.time()
@@ -210,6 +216,7 @@ def test_times() -> None:
     assert 0 <= float(seconds) < 20 and len(seconds.partition(".")[2]) == 3
 
 
+@pytest.mark.anywhere
 def test_newlines_in_arguments_are_escaped() -> None:
     with Tool("execsnoop", "--ppid", str(os.getpid())) as tool:
         spawn(TRUE, "two\nlines\x1b[0m")

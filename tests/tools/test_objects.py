@@ -49,6 +49,7 @@ def test_bpftool_loads_the_object(unit: str, tmp_path: Path) -> None:
     assert pinned
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("tool", TOOLS)
 def test_object_does_not_depend_on_the_run(tool: str, tmp_path: Path) -> None:
     """Compiling twice gives the same bytes."""
@@ -57,6 +58,7 @@ def test_object_does_not_depend_on_the_run(tool: str, tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
+@pytest.mark.anywhere
 def test_every_tool_is_listed_with_its_first_line() -> None:
     shown = osmia("list").stdout
     for tool in TOOLS:

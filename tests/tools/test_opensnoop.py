@@ -266,6 +266,7 @@ def test_control_characters_do_not_reach_the_terminal(files: Files, tmp_path: Pa
     assert "esc\x1b[31mred\nline\ttab" in next(r for r in tool.records() if "lost" not in r)["path"]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("args", "text"),
     [

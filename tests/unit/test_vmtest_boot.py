@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,35 @@ def test_too_long_a_run(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "RUN_SECONDS", 1)
     (share / "results.jsonl").write_text('{"event": "booted"}\n')
     assert watched(sleeper(share, "while :; do echo x >> serial.log; sleep 0.1; done"), share) == "not done after 1 s"
+
+
+def test_an_interrupt_ends_guests(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    event = threading.Event()
+    event.set()
+    monkeypatch.setattr(boot, "enough", event)
+    assert watched(sleeper(share), share) == "interrupted"
+
+
+def test_as_many_guests_as_were_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third of two waits, says so, and has its turn when one ends."""
+    monkeypatch.setattr(boot, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(boot, "enough", threading.Event())
+    said: list[str] = []
+    inside = threading.Event()
+
+    def third() -> None:
+        with boot.turn(2, said.append):
+            inside.set()
+
+    with boot.turn(2, said.append):
+        with boot.turn(2, said.append):
+            assert said == []
+            waiting = threading.Thread(target=third)
+            waiting.start()
+            assert not inside.wait(0.7)
+        assert inside.wait(10)
+        waiting.join()
+    assert said == [f"waiting for another guest to end ({tmp_path / 'lock'})"]
 
 
 def test_an_orderly_end(share: Path) -> None:

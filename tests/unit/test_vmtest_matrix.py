@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vmtest import config, fetch, matrix, merge
-from vmtest.__main__ import last_line
+from vmtest.__main__ import _again, last_line
 from vmtest.problem import Problem
 
 
@@ -77,6 +77,21 @@ def test_the_page_says_what_the_tests_said() -> None:
     assert "| in a PID namespace: -p | · | no: use --cgroup |" in text
     assert "| 5.10 | 5.10.0-1-amd64 (5.10.1-1) | 3 | 1 | 1 |" in text
     assert "task_state: no kernel of the matrix is on the side “since”" in text
+
+
+def test_what_failed_is_run_again_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "RESULTS", tmp_path)
+    booted: dict[str, Any] = {"event": "booted", "release": "6.1.0"}
+    first = [booted, record("t.py::a[x]", "failed", "no"), record("t.py::b"), record("t.py::a[y]", "failed", "no")]
+    merge.keep("6.1", "plain", "6.1-1", first)
+    assert merge.failed("6.1", "plain") == ["t.py::a[x]", "t.py::a[y]"] and merge.failed("6.1", "lockdown") == []
+    chosen = _again("6.1", config.BOOTS[0])
+    assert chosen is not None and chosen.paths == ("t.py::a",)
+    merge.keep("6.1", "plain", "6.1-1", [booted, record("t.py::a[x]"), record("t.py::a[y]", "skipped")], again=True)
+    assert merge.failed("6.1", "plain") == [] and _again("6.1", config.BOOTS[0]) is None
+    assert {id: entry["outcome"] for id, entry in merge.kept()[0]["tests"].items()} == {
+        "t.py::a[x]": "passed", "t.py::a[y]": "skipped", "t.py::b": "passed",
+    }  # fmt: skip
 
 
 def test_a_test_may_be_in_several_rows() -> None:
