@@ -98,9 +98,8 @@ def dummy() -> Iterator[None]:
 def test_a_module_is_unloaded_while_traced(dummy: None, kind: str, record_property: Row) -> None:
     """Counts stay right; the kernel either keeps the module, or the end says that it went."""
     needs(kind)
-    if kind == "fentry" and not os.path.exists("/sys/kernel/btf/dummy"):
-        assert older_than("5.11")
-        pytest.skip("modules have BTF since 5.11")
+    if kind == "fentry":
+        needs("module_btf")
     if kind == "kprobe_multi":
         needs("kprobe_multi")
     text = HEAD + f"""
@@ -132,9 +131,7 @@ def probe(dev, up):
 
 def test_module_functions_are_typed(dummy: None) -> None:
     """Arguments of a module's function come from the module's own BTF."""
-    if not os.path.exists("/sys/kernel/btf/dummy"):
-        assert older_than("5.11")
-        pytest.skip("modules have BTF since 5.11")
+    needs("module_btf")
     for kind in ["kprobe", *(["fentry"] if features.has("fentry") else [])]:
         text = HEAD + f"""
 @{kind}("dummy:dummy_change_carrier")

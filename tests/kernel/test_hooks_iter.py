@@ -15,23 +15,14 @@ from typing import Any
 
 import pytest
 from kernel_code import running
-from needs import older_than
+from needs import needs
 
 from osmia.errors import CompileError
-from osmia.kernel import bpf, btf_source
+from osmia.kernel import bpf
 from osmia.lang.probes import iterator
-from osmia.obj import consts
 
 pytestmark = [pytest.mark.kernel, pytest.mark.vm, pytest.mark.usefixtures("no_fd_leak")]
 Row = Callable[[str, Any], None]
-
-
-def has(kind: str, since: str) -> None:
-    """Skip where the kernel has no such iterator and is older than its first version, or was built without."""
-    if btf_source.type_id(f"bpf_iter_{kind}", consts.BTF_KIND_FUNC):
-        return
-    assert older_than(since) or kind in ("tcp", "udp", "unix"), f"no iterator {kind} although it came with {since}"
-    pytest.skip(f"iterator {kind} since {since}")
 
 
 TASKS = """
@@ -94,8 +85,7 @@ def test_task(record_property: Row) -> None:
 
 def test_tasks_of_one_process() -> None:
     """Since 6.1 the kernel itself goes through one process only."""
-    if older_than("6.1"):
-        pytest.skip("since 6.1")
+    needs("iterator_pid")
     with running(TASKS, {"me": 0}) as it:
         it.attach("each", pid=os.getpid()).read()  # type: ignore[attr-defined]
         assert {row.tid for row in it.events("rows")} == {int(tid) for tid in os.listdir("/proc/self/task")}
@@ -179,7 +169,7 @@ def add_names(element):
 
 def test_bpf_map_elem(record_property: Row) -> None:
     """Every element of a map of ours once, with its types; the map may be walked again."""
-    has("bpf_map_elem", "5.9")
+    needs("iterator_bpf_map_elem")
     with running(ELEMENTS) as it:
         made, n = it.module, it.module.n
         for key in range(200):
@@ -213,7 +203,7 @@ def test_which_map_is_said() -> None:
 
 def test_a_walk_on_the_command_line(tmp_path: Path) -> None:
     """The map comes from the decorator; what the iterator prints is the tool's output."""
-    has("bpf_map_elem", "5.9")
+    needs("iterator_bpf_map_elem")
     script = tmp_path / "walk.py"
     script.write_text("""
 from osmia import *
@@ -250,18 +240,18 @@ def each(record):
 
 
 @pytest.mark.parametrize(
-    ("kind", "field", "id", "since", "following"),
+    ("kind", "field", "id", "following"),
     [
-        ("bpf_map", "map", "one.id", "5.8", bpf.map_get_next_id),
-        ("bpf_prog", "prog", "one.aux.id", "5.9", bpf.prog_get_next_id),
-        ("bpf_link", "link", "one.id", "5.19", bpf.link_get_next_id),
+        ("bpf_map", "map", "one.id", bpf.map_get_next_id),
+        ("bpf_prog", "prog", "one.aux.id", bpf.prog_get_next_id),
+        ("bpf_link", "link", "one.id", bpf.link_get_next_id),
     ],
 )
 def test_objects_of_bpf(
-    kind: str, field: str, id: str, since: str, following: Callable[[int], int], record_property: Row
+    kind: str, field: str, id: str, following: Callable[[int], int], record_property: Row
 ) -> None:
     """The ids that the kernel lists by BPF_*_GET_NEXT_ID."""
-    has(kind, since)
+    needs(f"iterator_{kind}")
 
     def listed() -> set[int]:
         found, at = set(), 0
@@ -299,7 +289,7 @@ def each(record):
 
 
 def test_ksym(record_property: Row) -> None:
-    has("ksym", "6.0")
+    needs("iterator_ksym")
     with open("/proc/kallsyms", encoding="ascii") as stream:
         lines = stream.read().splitlines()
     address = next(int(line.split()[0], 16) for line in lines if line.endswith(" vfs_read"))
@@ -327,7 +317,7 @@ def each(record):
 
 def test_task_vma(record_property: Row) -> None:
     """A sleeping child's memory areas: number and bytes as /proc/PID/maps shows them."""
-    has("task_vma", "5.12")
+    needs("iterator_task_vma")
     child = subprocess.Popen(["sleep", "60"])
     try:
         while Path(f"/proc/{child.pid}/wchan").read_text() in ("", "0") and b"sleep" not in Path(
@@ -368,7 +358,7 @@ def each(record):
 
 def test_tcp(record_property: Row) -> None:
     """A listening socket, and the three connections that came in through it."""
-    has("tcp", "5.9")
+    needs("iterator_tcp")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 from kernel_code import Running, module, running, wait_for
-from needs import older_than
+from needs import needs, older_than
 from netns import Network, network
 from patience import patient
 
 from osmia.errors import CompileError, NotFound, NotSupported, UserError
-from osmia.kernel import bpf
+from osmia.kernel import bpf, features
 
 pytestmark = [pytest.mark.kernel, pytest.mark.vm, pytest.mark.usefixtures("no_fd_leak")]
 Row = Callable[[str, Any], None]
@@ -199,10 +199,10 @@ def gate(packet):
 
 
 def test_xdp_reads_bytes_and_drops(net: Network) -> None:
-    if older_than("5.18"):
+    if not features.has("xdp_load_bytes"):
         with pytest.raises(UserError, match=r"gate|helper"), running(DROPPED):
             pass
-        pytest.skip("bpf_xdp_load_bytes since 5.18")
+    needs("xdp_load_bytes")
     with running(DROPPED) as it, sockets(net) as (near, far):
         link = it.attach("gate", device="near0")
         for word in (b"x1", b"a", b"x2", b"b", b"x3"):
@@ -269,8 +269,7 @@ def te(packet):
 
 def test_single_packets() -> None:
     """BPF_PROG_TEST_RUN: what functions that return nothing answer, and bytes at the edges of a packet."""
-    if older_than("5.18"):
-        pytest.skip("bpf_xdp_load_bytes since 5.18")
+    needs("xdp_load_bytes")
     data = bytes(12) + b"\x86\xdd" + bytes(range(46))
     for offset, word in ((56, int.from_bytes(data[56:60], "big")), (57, 0), (4000, 0), (-1, 0)):
         with running(f"len_offset = {offset}\n" + PROTOCOLS) as it:

@@ -147,7 +147,7 @@ CHECKS: dict[str, Callable[..., None]] = {}
 NEEDS = {
     "Bloom": "bloom_filter", "kprobe": "kprobe", "kretprobe": "kprobe", "kprobe_multi": "kprobe_multi",
     "kretprobe_multi": "kprobe_multi", "func_ip": "kprobe_multi", "fentry": "fentry", "fexit": "fentry",
-    "fmod_ret": "fentry", "lsm": "fentry", "syscall_prog": "syscall_prog",
+    "fmod_ret": "fentry", "lsm": "fentry", "syscall_prog": "syscall_prog", "tc": "tcx",
 }  # fmt: skip
 WORDS = {"option": ("-p", str(ME)), "filters": ("-p", str(ME)), "fmod_ret": ("-p", str(ME))}
 

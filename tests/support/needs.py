@@ -23,6 +23,7 @@ _BUILT_WITHOUT: list[tuple[str, Callable[[], bool], str]] = [
     for name in ("kprobe", "kprobe_multi")
 ]
 _BUILT_WITHOUT.append(("kprobe_multi", lambda: not _has_symbol(" register_fprobe\n"), "built without CONFIG_FPROBE"))
+_BUILT_WITHOUT.append(("module_btf", lambda: not os.path.exists("/proc/modules"), "a kernel without modules"))
 _BUILT_WITHOUT.append(("fentry", lambda: _function_tracing_locked(), "function tracing is locked on this machine"))
 
 

@@ -119,6 +119,22 @@ def _perf_link() -> bool | None:
     return None
 
 
+def _tcx() -> bool | None:
+    # A kernel that knows the attach type looks for the (impossible) device.
+    kind = consts.BPF_TCX_INGRESS
+    try:
+        prog = bpf.prog_load(consts.BPF_PROG_TYPE_SCHED_CLS, _RETURN_0, "GPL", attach_type=kind)
+    except OSError:
+        return None
+    try:
+        os.close(bpf.link_create(prog, 0x7FFFFFFF, kind))
+    except OSError as e:
+        return {errno.ENODEV: True, errno.EINVAL: False}.get(e.errno or 0)
+    finally:
+        os.close(prog)
+    return None
+
+
 def _batch_of(type: int) -> Probe:
     def probe() -> bool | None:
         from osmia.kernel import cpus
@@ -227,6 +243,83 @@ def _fentry() -> bool | None:
         os.close(prog)
 
 
+def _iterator(kind: str) -> Probe:
+    """Whether programs can walk the kernel's objects of a kind: its function is known to the types, and loads."""
+
+    def probe() -> bool | None:
+        from osmia.kernel import btf_source
+
+        if not btf_source.has_kernel_btf():
+            return False
+        id = btf_source.type_id(f"bpf_iter_{kind}", 12)  # BTF_KIND_FUNC
+        if not id:
+            return False
+        action = lambda: bpf.prog_load(  # noqa: E731
+            consts.BPF_PROG_TYPE_TRACING, _RETURN_0, "GPL", attach_type=consts.BPF_TRACE_ITER, attach_btf_id=id
+        )
+        return _attempt(action, errno.EINVAL)
+
+    return probe
+
+
+def _iterator_pid() -> bool | None:
+    # A kernel that can narrow tasks to one process refuses a process and a thread at once.
+    if not has("iterator_task"):
+        return has("iterator_task")
+    from osmia.kernel import btf_source
+    from osmia.kernel.door import address
+
+    id = btf_source.type_id("bpf_iter_task", 12)
+    try:
+        prog = bpf.prog_load(
+            consts.BPF_PROG_TYPE_TRACING, _RETURN_0, "GPL", attach_type=consts.BPF_TRACE_ITER, attach_btf_id=id
+        )
+    except OSError:
+        return None
+    info = struct.pack("<III4x", 1, 1, 0)  # union bpf_iter_link_info.task: tid, pid, pid_fd
+    try:
+        tail = struct.pack("<QI", address(info), len(info))
+        os.close(bpf.link_create(prog, 0, consts.BPF_TRACE_ITER, tail=tail))
+    except OSError as e:
+        # E2BIG: the words are behind the end of the structure that the kernel knows, which had a map's fd only.
+        return {errno.EINVAL: True, errno.E2BIG: False}.get(e.errno or 0)
+    finally:
+        os.close(prog)
+    return False
+
+
+def _xdp_link() -> bool | None:
+    # The loopback device (number 1 everywhere) has no hardware to run programs: a kernel that knows links says so.
+    hardware = 1 << 3  # XDP_FLAGS_HW_MODE, include/uapi/linux/if_link.h
+    try:
+        prog = bpf.prog_load(consts.BPF_PROG_TYPE_XDP, _RETURN_0, "GPL")
+    except OSError:
+        return None
+    try:
+        os.close(bpf.link_create(prog, 1, consts.BPF_XDP, flags=hardware))
+    except OSError as e:
+        return {errno.EOPNOTSUPP: True, errno.EINVAL: False}.get(e.errno or 0)
+    finally:
+        os.close(prog)
+    return None
+
+
+def _module_btf() -> bool | None:
+    # With types the kernel lists its modules' beside its own; one that has no module loaded cannot tell.
+    from osmia.kernel import btf_source
+
+    if not btf_source.has_kernel_btf():
+        return False
+    listed = os.listdir("/sys/kernel/btf")
+    if len(listed) > 1:
+        return True
+    try:
+        with open("/proc/modules", "rb") as stream:
+            return False if stream.read(1) else None
+    except FileNotFoundError:
+        return None
+
+
 def helper(number: int, prog_type: int = consts.BPF_PROG_TYPE_KPROBE) -> bool | None:
     """Whether programs of ``prog_type`` may call helper ``number`` (``BPF_FUNC_*``)."""
     log = bytearray(4096)
@@ -244,8 +337,8 @@ def helper(number: int, prog_type: int = consts.BPF_PROG_TYPE_KPROBE) -> bool | 
     return True
 
 
-def _helper(number: int) -> Probe:
-    return lambda: helper(number)
+def _helper(number: int, prog_type: int = consts.BPF_PROG_TYPE_KPROBE) -> Probe:
+    return lambda: helper(number, prog_type)
 
 
 def _isa(insn: bytes) -> Probe:
@@ -270,6 +363,13 @@ def _atomic_fetch() -> bool | None:
     return _isa(struct.pack("<BBhiBBhi", 0x7A, 10, -8, 0, 0xDB, 0x1A, -8, 1))()
 
 
+_ITERATORS = (
+    ("task", "5.8", "tasks"), ("bpf_map", "5.8", "maps"), ("bpf_prog", "5.9", "programs"),
+    ("tcp", "5.9", "TCP sockets"), ("bpf_map_elem", "5.9", "the elements of a map"),
+    ("task_vma", "5.12", "mappings of processes"),
+    ("bpf_link", "5.19", "links"), ("ksym", "6.0", "the kernel's symbols"),
+)  # fmt: skip
+
 #: name -> (probe, first kernel version, what it is for)
 PROBES: dict[str, tuple[Probe, str, str]] = {
     "btf": (_btf, "5.4", "types of the running kernel (/sys/kernel/btf/vmlinux)"),
@@ -277,6 +377,7 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "ringbuf": (_ringbuf, "5.8", "ring buffer shared by all CPUs"),
     "user_ringbuf": (_user_ringbuf, "6.1", "ring buffer from user space to the kernel"),
     "bpf_link": (_perf_link, "5.15", "links for tracepoints and perf events"),
+    "tcx": (_tcx, "6.6", "links for tc programs"),
     "batch": (_batch_of(consts.BPF_MAP_TYPE_HASH), "5.6", "reading many map elements at once"),
     "batch_percpu_array": (_batch_of(consts.BPF_MAP_TYPE_PERCPU_ARRAY), "5.13", "the same for per-CPU arrays"),
     "take_hash": (_take_hash, "5.14", "looking up and deleting in one step in hash maps"),
@@ -287,6 +388,12 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "kprobe_multi": (_multi(consts.BPF_TRACE_KPROBE_MULTI), "5.18", "many kernel functions with one link"),
     "uprobe_multi": (_multi(consts.BPF_TRACE_UPROBE_MULTI), "6.6", "many user functions with one link"),
     "uprobe_multi_pid": (_uprobe_multi_pid, "6.10", "the same for all threads of one process only"),
+    **{f"iterator_{kind}": (_iterator(kind), since, f"walks over {what}") for kind, since, what in _ITERATORS},
+    "iterator_pid": (_iterator_pid, "6.1", "walks over one process's tasks only"),
+    "xdp_link": (_xdp_link, "5.9", "XDP programs that go when their owner goes"),
+    "xdp_load_bytes": (_helper(consts.BPF_FUNC_xdp_load_bytes, consts.BPF_PROG_TYPE_XDP), "5.18",
+                       "bytes of a packet anywhere, in XDP programs"),
+    "module_btf": (_module_btf, "5.11", "types of kernel modules"),
     "bpf_loop": (_helper(consts.BPF_FUNC_loop), "5.17", "loops of any length"),
     "probe_read_kernel": (_helper(consts.BPF_FUNC_probe_read_kernel), "5.5", "reads of kernel memory by name"),
     "syscall_prog": (_syscall_prog, "5.14", "programs that run on demand (tests)"),
