@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sets everything up and runs all checks and tests, as root because most of them trace this kernel.
 #   sudo ./test.sh [arguments for pytest]
+#   sudo OSMIA_VMTEST=1 ./test.sh       afterwards the kernels of the matrix, too, in virtual machines (an hour and more)
 set -eu
 cd "$(dirname "$0")"
 [ "$(id -u)" = 0 ] || {
@@ -76,4 +77,7 @@ rm -f /tmp/osmia-imports.$$
 "$bin/python" scripts/gen_consts.py --check
 "$bin/python" scripts/gen_man.py --check
 "$bin/python" scripts/gen_reference.py --check
-exec "$bin/python" -m pytest -q -p no:cacheprovider "$@"
+"$bin/python" -m pytest -q -p no:cacheprovider "$@"
+[ "${OSMIA_VMTEST:-0}" = 1 ] || exit 0
+sh vmtest/setup.sh
+exec "$bin/python" -m vmtest --jobs "$(($(nproc) > 4 ? 4 : $(nproc)))"
