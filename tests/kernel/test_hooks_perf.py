@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from kernel_code import Running, module, running
 from needs import older_than
+from patience import PATIENCE
 
 from osmia.errors import CompileError, NotSupported, UserError
 from osmia.events import missed
@@ -210,7 +211,7 @@ def test_a_sampled_process_ends() -> None:
         after = os.times()
         used = after.children_user + after.children_system - before.children_user - before.children_system
         first = n(it)[0]
-        assert 350 <= first <= 1000 * used + 5
+        assert 350 / PATIENCE <= first <= 1000 * used + 5  # a timer that is late by more than a period fires once
         burn(0.05)
         assert n(it)[0] == first
         link.close()

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from osmia.lang import drift
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -108,6 +111,20 @@ def test_columns_stand_in_the_order_of_versions() -> None:
 def test_the_line_of_a_failure_that_says_most() -> None:
     assert last_line("def f():\n>   assert 1 == 2\nE   assert 1 == 2\n\na.py:3: AssertionError") == "assert 1 == 2"
     assert last_line("") == ""
+
+
+def test_some_kernel_is_on_either_side_of_each_change() -> None:
+    """Every function of the drift file was called before its change and after; one that was not says why."""
+    seen: dict[str, set[str]] = {}
+    for result in merge.kept():
+        for entry in result["tests"].values():
+            for row, how in entry.get("rows", []) if entry["outcome"] == "passed" else []:
+                if row.startswith("drift:"):
+                    seen.setdefault(row.removeprefix("drift:"), set()).add(how)
+    for name, value in vars(drift).items():
+        if inspect.isfunction(value) and value.__module__ == drift.__name__ and not name.startswith("_"):
+            for side in {"before", "since"} - seen.get(name, set()):
+                assert f"no kernel of the matrix is {side}" in (value.__doc__ or ""), f"{name} was not seen {side}"
 
 
 def test_the_kept_page_is_current() -> None:
