@@ -13,6 +13,6 @@ def called():
     calls[func_ip()] += 1
 
 
-tool = count_table(calls, [Col("key", "FUNCTION", 40, show=symbol), Col("count")])
+tool = count_table(calls, [Col("key", "FUNCTION", 40, align="<", show=symbol), Col("count")])
 
 run()

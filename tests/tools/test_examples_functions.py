@@ -24,7 +24,7 @@ def test_vfscount() -> None:
     with example("vfscount") as tool:
         subprocess.run(["dd", "if=/dev/zero", "of=/dev/null", "bs=1000", "count=211", "status=none"], check=True)
     counts = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", tool.stdout, re.M)}
-    assert counts["vfs_write"] >= 211 and counts["vfs_read"] >= 211
+    assert min(counts.get("vfs_write", 0), counts.get("vfs_read", 0)) >= 211, tool.stdout + tool.stderr
     assert all(name.startswith("vfs_") for name in counts)
 
 

@@ -33,7 +33,12 @@ ffffffff81000800 T silent
 ffffffff81000900 t __pfx_vfs_read
 ffffffff81000a00 t mixed
 ffffffff81000b00 t mixed
+ffffffff81ff0000 T _etext
 ffffffff82000000 D jiffies
+ffffffff82000100 T init_task
+ffffffff83000000 T _sinittext
+ffffffff83000100 T start_kernel
+ffffffff83000200 T _einittext
 ffffffffc0000000 t dummy_xmit\t[dummy]
 ffffffffc0000100 t twin\t[dummy]
 """
@@ -50,6 +55,7 @@ def lists(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[bytes]]]:
     have = {"available_filter_functions": NAMES}
     monkeypatch.setattr(kallsyms, "_text", SYMBOLS)
     monkeypatch.setattr(kallsyms, "_sorted", None)
+    monkeypatch.setattr(kallsyms, "_ends", None)
     monkeypatch.setattr(functions, "_list", have.get)
     monkeypatch.setattr(functions, "_repeated", frozenset({"twin", "mixed"}))
     monkeypatch.setattr(functions, "forbidden", lambda: frozenset({"get_kprobe"}))
@@ -73,6 +79,9 @@ def test_symbols_by_name_and_address() -> None:
     assert [one.module for one in kallsyms.find("dummy:twin")[0]] == ["dummy"]
     assert kallsyms.find("vfs_rea") == ([], [])
     assert kallsyms.find("jiffies")[1][0].name == "jiffies"
+    assert [one.name for one in kallsyms.find("init_task")[1]] == ["init_task"], "a variable, whatever its letter"
+    assert [one.name for one in kallsyms.find("start_kernel")[0]] == ["start_kernel"], "code that is gone after boot"
+    assert "init_task" not in {one.name for one in kallsyms.code()}
     assert kallsyms.symbol(0xFFFFFFFF81000000) == "vfs_read"
     assert kallsyms.symbol(0xFFFFFFFF81000104) == "vfs_write+0x4"
     assert kallsyms.symbol(0xFFFFFFFFC0000000) == "dummy_xmit [dummy]"

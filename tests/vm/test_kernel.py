@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from harness import Files, Tool
 from kernel_code import running
 from needs import needs
+from switches import switches
 
 from osmia.kernel import features
 
@@ -89,12 +89,6 @@ def probe(ctx):
         link.close()
         assert 0 < made <= it.module.n[0] <= switches() - before
     record_property("how", link.how)
-
-
-def switches() -> int:
-    """How often this thread has left its CPU; a short sleep may end before it does."""
-    usage = resource.getrusage(resource.RUSAGE_THREAD)
-    return usage.ru_nvcsw + usage.ru_nivcsw
 
 
 def test_hook_iterator(record_property: Row) -> None:

@@ -21,6 +21,7 @@ CODE = b"tTwW"
 _PADDING = "__pfx_"
 
 _text: bytes | None = None
+_ends: tuple[int, int, int] | None = None
 _sorted: tuple[list[int], list[bytes]] | None = None
 
 
@@ -40,8 +41,8 @@ class Symbol:
 
 def refresh() -> None:
     """Forget what was read: a module may have come or gone since."""
-    global _text, _sorted
-    _text = _sorted = None
+    global _text, _ends, _sorted
+    _text = _ends = _sorted = None
 
 
 def text() -> bytes:
@@ -70,6 +71,31 @@ def _symbol(line: bytes) -> tuple[Symbol, int] | None:
     return Symbol(parts[2].decode("ascii", "replace"), int(parts[0], 16), module), parts[1][0]
 
 
+def _is_code(symbol: Symbol, letter: int) -> bool:
+    """Whether a symbol is a function: by its letter, and for the kernel itself by where it is.
+
+    The letter alone will not do: of 7.2 as Debian's binutils 2.47 link it,
+    ``init_task`` and many other variables have a T.
+    """
+    if letter not in CODE:
+        return False
+    if symbol.module or not symbol.address:
+        return True
+    global _ends
+    if _ends is None:
+        _ends = _address(b"_etext"), _address(b"_sinittext"), _address(b"_einittext")
+    end, init, init_end = _ends
+    return not end or symbol.address < end or init <= symbol.address < init_end
+
+
+def _address(name: bytes) -> int:
+    """The address of one of the linker's own symbols; 0 if it is not listed."""
+    data = text()
+    at = data.find(b" " + name + b"\n")
+    start = data.rfind(b"\n", 0, at) + 1
+    return int(data[start : start + 16], 16) if at >= 0 else 0
+
+
 def find(name: str) -> tuple[list[Symbol], list[Symbol]]:
     """``(code, data)`` symbols called exactly ``name``; ``module:name`` looks in that module only."""
     module, _, plain = name.rpartition(":")
@@ -83,7 +109,7 @@ def find(name: str) -> tuple[list[Symbol], list[Symbol]]:
         if data[end : end + 1] in (b"\n", b"\t"):
             found = _symbol(data[data.rfind(b"\n", 0, at) + 1 : data.find(b"\n", end)])
             if found is not None and (not module or found[0].module == module):
-                (code if found[1] in CODE else other).append(found[0])
+                (code if _is_code(*found) else other).append(found[0])
         at = data.find(needle, end)
     return code, other
 
@@ -97,7 +123,7 @@ def variants(name: str) -> list[Symbol]:
     while at >= 0:
         end = data.find(b"\n", at)
         found = _symbol(data[data.rfind(b"\n", 0, at) + 1 : end])
-        if found is not None and found[1] in CODE:
+        if found is not None and _is_code(*found):
             out.append(found[0])
         at = data.find(needle, at + 1)
     return out
@@ -108,7 +134,7 @@ def code() -> list[Symbol]:
     out = []
     for line in text().splitlines():
         found = _symbol(line) if line[17:18] in (b"t", b"T", b"w", b"W") else None
-        if found is not None and not found[0].name.startswith(_PADDING):
+        if found is not None and _is_code(*found) and not found[0].name.startswith(_PADDING):
             out.append(found[0])
     return out
 
