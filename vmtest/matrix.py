@@ -19,7 +19,8 @@ Result = dict[str, Any]
 
 _TITLES = {
     "hook": ("Hooks", "hook"), "tool": ("Tools", "tool"), "feature": ("What the kernel can do", "feature"),
-    "map": ("Maps", "map"), "drift": ("Changes of the kernel that `lang/drift.py` knows", "entry"),
+    "map": ("Maps", "map"), "fault": ("Faults", "fault"),
+    "drift": ("Changes of the kernel that `lang/drift.py` knows", "entry"),
     "surroundings": ("Where something is missing", "surroundings"),
 }  # fmt: skip
 _HEAD = """# Support matrix
