@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import EXAMPLES, REPO, Tool, loop_device, workload
-from patience import patient
+from patience import PATIENCE, patient
 from test_biolatency import direct
 
 pytestmark = pytest.mark.kernel
@@ -83,7 +83,8 @@ def test_profile() -> None:
     found = re.search(rf"{busy.pid}\D+sleeper\D+(\d+)", tool.stdout)
     assert found, tool.stdout
     expected = 99 * (used.ru_utime + used.ru_stime)
-    assert expected > 30 and 0.85 * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
+    least = 0.85 if PATIENCE == 1 else 0.3  # an emulator's timer fires late, and once for all the times it was late
+    assert expected > 30 and least * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
 
 
 def test_tasks() -> None:
