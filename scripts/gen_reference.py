@@ -39,7 +39,9 @@ PAGES: dict[str, tuple[str, tuple[str, ...], str]] = {
     ),
     "maps": (
         "Maps", ("maps", "maps_more", "maps_special", "recorder", "pin"),
-        "A map is a variable of the module. Kernel functions and the user side use the same object.",
+        "A map is a variable of the module. Kernel functions and the user side use the same object. What the module "
+        "puts into it is there when the first probe fires; what depends on options goes into a function under "
+        "`before_attach` (see Templates). A pinned map that exists already keeps what it holds.",
     ),
     "histograms": (
         "Histograms", ("hist",),
@@ -163,8 +165,8 @@ RETURNED = {
 }
 
 #: Methods that are public for osmia's other folders, and nothing to authors.
-INNER = frozenset(("annotated", "bits", "jump", "layout", "live", "of", "prefix", "set", "show", "shown", "slot",
-                   "stored", "typed"))  # fmt: skip
+INNER = frozenset(("annotated", "bits", "fill", "jump", "layout", "live", "of", "prefix", "set", "show", "shown",
+                   "slot", "stored", "typed"))  # fmt: skip
 _VERSION = re.compile(r"(?<![\w.])([3-9]\.\d{1,2})(?![\w.]*\d)")
 
 

@@ -56,7 +56,7 @@ from osmia.lang.probes import (
     tp_btf,
     tracepoint,
 )
-from osmia.lang.templates import Col, count_table, event_table, histogram
+from osmia.lang.templates import Col, before_attach, count_table, event_table, histogram
 from osmia.lang.types import Array as FixedArray
 from osmia.lang.types import (
     Bytes,
@@ -169,6 +169,7 @@ __all__ = [
     "User",
     "__version__",
     "attach_cookie",
+    "before_attach",
     "boot_ktime",
     "cast",
     "cgroup_under",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from osmia.events.loss import Slot
     from osmia.events.ring import Ring
     from osmia.lang.probes import Hook
+    from osmia.lang.templates import BeforeAttach
     from osmia.lang.unit import Unit
     from osmia.link.base import Link
     from osmia.load.object import LiveObject
@@ -110,6 +111,7 @@ class Session:
         while True:
             self._bind()
             self._open_rings()
+            self._fill()
             if self._attach(spec):
                 break
             self._unload()
@@ -215,6 +217,14 @@ class Session:
         self.rings = open_readers(self.live, self.records, self._bound)
         if any(hasattr(reader, "finish") for reader in self.rings.values()):
             self.stop.watch_dumps()
+
+    def _fill(self) -> None:
+        """What the module put into maps, and what it has to say before anything is attached."""
+        from osmia.load.bind import fill
+
+        fill(self._bound)
+        for setup in self.unit.setups:
+            _run(setup)
 
     def _attach(self, spec: ObjectSpec) -> bool:
         """Attach everything; False if a hook could not be had, and its plan's next one is to be loaded instead."""
@@ -323,6 +333,27 @@ def _parameters(hook: Hook) -> dict[str, Any]:
         else:
             out[name] = value.value if isinstance(value, Option) else value
     return out
+
+
+def _run(setup: BeforeAttach) -> None:
+    try:
+        setup()
+    except UserError:
+        raise
+    except Exception as err:
+        if os.environ.get("OSMIA_DEBUG") == "1":
+            raise
+        raise _blamed(setup, err) from None
+
+
+def _blamed(setup: BeforeAttach, err: Exception) -> UserError:
+    """The author's function failed: where in it, and how."""
+    code, at, line = setup.function.__code__, err.__traceback__, 0
+    while at is not None:
+        line = at.tb_lineno if at.tb_frame.f_code is code else line
+        at = at.tb_next
+    return UserError(f"{setup.function.__name__}() failed: {type(err).__name__}: {err}",
+                     where=f"{code.co_filename}:{line}", fix="OSMIA_DEBUG=1 shows the traceback")  # fmt: skip
 
 
 def _check_rights() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 
-from osmia.lang.codec import decoder
+from osmia.lang.codec import decoder, encode
 from osmia.lang.maps import PERCPU_ARRAY, PERCPU_HASH, MapBase, _plain
 from osmia.lang.types import size_align
 
@@ -89,6 +89,15 @@ class Hist(MapBase):
         shot.max = max(shot.max, value)
         shot.counts[self.slot(value)] += n
         shot.sum = (shot.sum + value * n) & U64  # wraps, as the kernel's does
+
+    def fill(self) -> None:
+        # On one CPU, because those of all are added up.
+        for key, shot in self._sim.items():
+            words = (shot.sum, U64 - shot.min if shot.count else 0, shot.max, *shot.counts)
+            raw = struct.pack(f"<{len(words)}Q", *words)
+            assert self.live is not None
+            place = encode(self.key, key) if self.keyed else bytes(4)
+            self.live.update(place, raw.ljust(self.live.ncpus * len(raw), b"\0"))
 
     def snapshots(self) -> dict[Any, Snapshot]:
         """All histograms by key (None where there is no key), summed over the CPUs."""

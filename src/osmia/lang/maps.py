@@ -60,6 +60,9 @@ class MapBase:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name or '(unnamed)'}>"
 
+    def fill(self) -> None:
+        """Put what was set before there was a live map into it; nothing for maps that cannot be set in advance."""
+
 
 class _MapType(ABCMeta):
     """Metaclass: ``Hash[u32, u64]`` is a subclass of ``Hash`` with key and value types."""
@@ -201,6 +204,10 @@ class Map(MapBase, MutableMapping, metaclass=_MapType):  # type: ignore[type-arg
             live.close()
 
     # -- many at once: one system call per some thousand elements where the kernel can (5.6), else one per element
+
+    def fill(self) -> None:
+        if self._sim:
+            self.set_many(self._sim)
 
     def set_many(self, pairs: Any) -> None:
         """Set all of ``pairs`` (a mapping, or key and value pairs).  UserError when the map gets full on the way."""

@@ -58,7 +58,8 @@ class LpmTrie(Map):
 
     Example::
 
-        nets = LpmTrie[u32, u64](64)  # the user side, once it is loaded: nets["127.0.0.0/8"] = 0
+        nets = LpmTrie[u32, u64](64)
+        nets["127.0.0.0/8"] = nets["127.0.0.0/30"] = 0
 
         @tracepoint("syscalls:sys_enter_connect")
         def connect(call):
@@ -208,6 +209,15 @@ class Keyless(MapBase, metaclass=_MapType):
         self.max_entries = max_entries
         self._values: list[Any] = []
 
+    def _put(self, value: Any) -> None:
+        """One value into the live map; UserError where it is full."""
+        assert self.live is not None
+        self.live.update(b"", encode(self.value, value))
+
+    def fill(self) -> None:
+        for value in self._values:
+            self._put(value)
+
     @classmethod
     def typed(cls, types: Any) -> type[Keyless]:
         """The subclass for a type of value."""
@@ -325,7 +335,7 @@ class Bloom(Keyless):
     def add(self, value: Any) -> None:
         """Put ``value`` into the set."""
         if self.live is not None:
-            self.live.update(b"", encode(self.value, value))
+            self._put(value)
         elif value not in self._values:
             self._values.append(value)
 

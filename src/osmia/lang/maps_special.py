@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from osmia.errors import NotFound
 from osmia.lang.builtins import machine
 from osmia.lang.codec import decoder, encode
 from osmia.lang.maps import DEFAULT_ENTRIES, Hash, Map, MapBase, _MapType, _name, _plain
@@ -31,7 +32,8 @@ class ArrayOfMaps(MapBase):
 
     Example::
 
-        reads = ArrayOfMaps(PerCpuHash[u32, u64](4096))  # the user side: reads.new(0), then reads.swap(0) each second
+        reads = ArrayOfMaps(PerCpuHash[u32, u64](4096))  # the user side: reads.swap(0) each second
+        reads.new(0)
 
         @tracepoint("syscalls:sys_enter_read")
         def read(call):
@@ -42,6 +44,7 @@ class ArrayOfMaps(MapBase):
 
     map_type = ARRAY_OF_MAPS
     key: Any = u32
+    _live: Any = None
 
     def __init__(self, inner: Map, max_entries: int = 1) -> None:
         super().__init__()
@@ -52,6 +55,23 @@ class ArrayOfMaps(MapBase):
         self.inner = inner
         self.max_entries = max_entries
         self._sim: dict[Any, Map] = {}
+
+    @property
+    def live(self) -> Any:
+        """The live map; without it, the maps that were put into slots in advance are not live any more either."""
+        return self._live
+
+    @live.setter
+    def live(self, live: Any) -> None:
+        self._live = live
+        if live is None:
+            for inner in self.__dict__.get("_sim", {}).values():
+                inner.close()
+
+    def fill(self) -> None:
+        for key, inner in self._sim.items():
+            inner.live = self._live.put_new_map(encode(self.key, key))
+            inner.fill()
 
     def _made(self, live: Any = None) -> Map:
         import copy
@@ -66,7 +86,7 @@ class ArrayOfMaps(MapBase):
         if self.live is None:
             self._sim[key] = self._made()
             return self._sim[key]
-        return self._made(self.live.put_new_map(encode(self.key, key)))  # type: ignore[attr-defined]
+        return self._made(self.live.put_new_map(encode(self.key, key)))
 
     def swap(self, key: Any) -> Map:
         """Put a fresh map in slot ``key`` and return the one that was there; KeyError where there was none."""
@@ -77,7 +97,7 @@ class ArrayOfMaps(MapBase):
     def __getitem__(self, key: Any) -> Map:
         if self.live is None:
             return self._sim[key]
-        found = self.live.inner_map(encode(self.key, key))  # type: ignore[attr-defined]
+        found = self.live.inner_map(encode(self.key, key))
         if found is None:
             raise KeyError(key)
         return self._made(found)
@@ -106,7 +126,8 @@ class HashOfMaps(ArrayOfMaps, metaclass=_MapType):
 
     Example::
 
-        watched = HashOfMaps[u32](Hash[u64, u64](1024))  # the user side: watched.new(pid)
+        watched = HashOfMaps[u32](Hash[u64, u64](1024))
+        watched.new(1)  # whenever the user side likes; this is the first process
 
         @tracepoint("syscalls:sys_enter_read")
         def read(call):
@@ -140,7 +161,8 @@ class ProgArray(MapBase):
 
     They are made with :func:`osmia.tail_program`.  A jump does not come
     back; where the slot is empty, or after 33 jumps, it does, and that is
-    counted as lost.
+    counted as lost.  ``array[i] = program`` and ``del array[i]`` change a
+    slot at any time, also while programs run.
 
     Example::
 
@@ -164,9 +186,39 @@ class ProgArray(MapBase):
         super().__init__()
         self.progs: dict[int, Prog] = dict(progs.items() if hasattr(progs, "items") else enumerate(progs))
         for prog in self.progs.values():
-            if not isinstance(prog, Prog) or not prog.tail:
-                raise TypeError(f"{prog!r} is no program to jump to: make it with @tail_program(...)")
+            _jumped_to(prog)
         self.max_entries = max_entries or max(self.progs, default=0) + 1
+        #: The loaded programs by name of their function, while there are any.
+        self.loaded: dict[str, Any] = {}
+
+    def __getitem__(self, index: int) -> Prog:
+        return self.progs[index]
+
+    def __setitem__(self, index: int, prog: Prog) -> None:
+        if not 0 <= index < self.max_entries:
+            raise IndexError(f"slot {index} of {self.max_entries}: say so with max_entries=")
+        self.progs[index] = _jumped_to(prog)
+        if self.live is not None and not self._put(index, prog):
+            raise NotFound(f"{prog.name} is not loaded, so nothing can jump to it", where=self.name)
+
+    def __delitem__(self, index: int) -> None:
+        del self.progs[index]
+        if self.live is not None:
+            self.live.delete(encode(u32, index))
+
+    def __contains__(self, index: object) -> bool:
+        return index in self.progs
+
+    def _put(self, index: int, prog: Prog) -> bool:
+        one = self.loaded.get(prog.name)
+        if one is not None:
+            assert self.live is not None
+            self.live.update(encode(u32, index), encode(u32, one.fd))
+        return one is not None
+
+    def fill(self) -> None:
+        for index, prog in self.progs.items():
+            self._put(index, prog)  # an optional program that this kernel refused leaves its slot empty
 
     def jump(self, index: int) -> None:
         """What ``tail_call`` does in functions that run as Python."""
@@ -174,6 +226,12 @@ class ProgArray(MapBase):
         if prog is not None:
             raise TailCall(prog)
         machine.lost[self.name or "tail call"] = machine.lost.get(self.name or "tail call", 0) + 1
+
+
+def _jumped_to(prog: Any) -> Prog:
+    if not isinstance(prog, Prog) or not prog.tail:
+        raise TypeError(f"{prog!r} is no program to jump to: make it with @tail_program(...)")
+    return prog
 
 
 class StackTraces(MapBase):
@@ -307,6 +365,9 @@ class Global(MapBase, metaclass=_MapType):
         self.initial = zero(self.kind) if initial is None else initial
         self._value = self.initial
 
+    def fill(self) -> None:
+        self.value = self._value
+
     @classmethod
     def typed(cls, kind: Any) -> type[Global]:
         """The subclass for a type."""
@@ -370,6 +431,9 @@ class PerThread(MapBase, metaclass=_MapType):
         kind = _plain(kind)
         size_align(kind)
         return type(f"{cls.__name__}[{_name(kind)}]", (cls,), {"kind": kind})
+
+    def fill(self) -> None:
+        self.by_thread.fill()
 
     @property
     def live(self) -> Any:

@@ -25,6 +25,48 @@ class Template:
     prepare: Callable[[], None] | None = None
 
 
+class BeforeAttach:
+    """A function of the user side that :func:`before_attach` marked."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    def __call__(self) -> Any:
+        return self.function()
+
+
+def before_attach(function: Callable[[], Any]) -> BeforeAttach:
+    """Run a function when the maps are there and no program is attached yet: maps that depend on options.
+
+    It is ordinary Python without arguments; options have their values, and
+    every map that a program uses is live.  What is put into maps at module
+    level needs no such function: it is there before.  Where programs have to
+    be loaded once more (another hook of their plan is tried), it runs once
+    more, on new maps.  Raise :class:`osmia.errors.UserError` to end the run
+    with one sentence.
+
+    Example::
+
+        only = option("--uids", type=str, default="0", help="trace these users, separated by commas")
+        wanted = Hash[u32, u8](1024)
+        opens = Hash[Comm, u64]()
+
+        @before_attach
+        def choose():
+            for uid in str(only).split(","):
+                wanted[int(uid)] = 1
+
+        @tracepoint("syscalls:sys_enter_openat")
+        def enter(call):
+            if current.uid in wanted:
+                opens[current.comm] += 1
+    """
+    return BeforeAttach(function)
+
+
 class Col:
     """One column: ``field`` of the event, heading, width, and how to show it.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from osmia.lang.maps import MapBase
 from osmia.lang.options import Option
 from osmia.lang.probes import Prog
-from osmia.lang.templates import Template
+from osmia.lang.templates import BeforeAttach, Template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
 
 
 class Unit:
-    """The programs, maps, options and template of one module; ``name`` is the object's name."""
+    """The programs, maps, options and template of one module; ``name`` is the object's name.
 
-    __slots__ = ("doc", "maps", "name", "namespace", "options", "progs", "template")
+    ``setups`` run between load and attach, in the order in which they are written.
+    """
+
+    __slots__ = ("doc", "maps", "name", "namespace", "options", "progs", "setups", "template")
 
     def __init__(self, name: str, namespace: Mapping[str, Any]) -> None:
         self.name = name
@@ -27,6 +30,7 @@ class Unit:
         self.maps: dict[str, MapBase] = {}
         self.options: list[Option] = []
         self.template: Template | None = None
+        self.setups: list[BeforeAttach] = []
         for key, value in list(namespace.items()):
             self._take(key, value)
 
@@ -43,3 +47,5 @@ class Unit:
                 self.options.append(value)
         elif isinstance(value, Template) and self.template is None:
             self.template = value
+        elif isinstance(value, BeforeAttach) and value not in self.setups:
+            self.setups.append(value)

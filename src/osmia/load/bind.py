@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from osmia.errors import InternalError
+from osmia.errors import InternalError, UserError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from osmia.load.object import LiveObject
+    from osmia.load.program import LiveProg
 
 
 class Variable:
@@ -49,6 +50,8 @@ def bind(live: LiveObject, records: list[tuple[str, ...]], find: Callable[[str, 
         if record[0] == "map" and record[1] in live.maps:
             item = find(record[2], record[3])
             item.live = live.maps[record[1]]
+            if hasattr(item, "loaded"):  # an array of programs
+                item.loaded = _by_function(live, records)
         elif record[0] == "global" and record[1] in live.variables:
             item = find(record[2], record[3])
             item.live = _variable(live, record[1])
@@ -56,6 +59,21 @@ def bind(live: LiveObject, records: list[tuple[str, ...]], find: Callable[[str, 
             continue
         bound.append(item)
     return bound
+
+
+def fill(bound: list[Any]) -> None:
+    """Put what the author's objects were given before the load into their live maps.
+
+    A pinned map that was there already keeps what it holds.  UserError where
+    something does not fit.
+    """
+    for item in bound:
+        if getattr(item.live, "reused", False):
+            continue
+        try:
+            item.fill()
+        except (ValueError, TypeError, OverflowError, struct.error) as err:
+            raise UserError(f"what was put into it does not fit: {err}", where=f"map {item.name}") from None
 
 
 def _variable(live: LiveObject, name: str) -> Variable:
@@ -66,17 +84,22 @@ def _variable(live: LiveObject, name: str) -> Variable:
     return Variable(view, name, offset, size)
 
 
+def _by_function(live: LiveObject, records: list[tuple[str, ...]]) -> dict[str, LiveProg]:
+    """The loaded programs by the names of their functions."""
+    return {record[2]: live.progs[record[1]] for record in records if record[0] == "prog" and record[1] in live.progs}
+
+
 def fill_jumps(live: LiveObject, records: list[tuple[str, ...]]) -> None:
     """Put the programs that others jump to into their slots; what was not loaded leaves its slot empty."""
-    by_function = {record[2]: record[1] for record in records if record[0] == "prog" and record[1] in live.progs}
+    by_function = _by_function(live, records)
     for record in records:
         if record[0] != "tail" or record[1] not in live.maps:
             continue
-        name = by_function.get(record[3])
-        if name is None:
+        one = by_function.get(record[3])
+        if one is None:
             continue
         index = int(record[2])
         array = live.maps[record[1]]
         if index >= array.max_entries:
             raise InternalError(f"slot {index} of {record[1]}, which has {array.max_entries}")
-        array.update(struct.pack("<I", index), struct.pack("<I", live.progs[name].fd))
+        array.update(struct.pack("<I", index), struct.pack("<I", one.fd))

@@ -54,7 +54,7 @@ class LiveMap:
     """
 
     __slots__ = (
-        "_batch", "fd", "flags", "inner", "key_size", "max_entries", "name", "ncpus", "type", "user_size",
+        "_batch", "fd", "flags", "inner", "key_size", "max_entries", "name", "ncpus", "reused", "type", "user_size",
         "value_size",
     )  # fmt: skip
 
@@ -72,6 +72,8 @@ class LiveMap:
         self.user_size = ((value_size + 7) & ~7) * self.ncpus if type in _PER_CPU else value_size
         self._batch = True
         self.inner: MapSpec | None = None
+        #: It was pinned, and has what it had.
+        self.reused = False
 
     def __repr__(self) -> str:
         return f"<LiveMap {self.name} fd={self.fd} type={self.type} {self.key_size}->{self.value_size}>"

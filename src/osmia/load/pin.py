@@ -189,4 +189,5 @@ def reuse_or_make(spec: MapSpec, path: str, make: Callable[[], LiveMap], size: i
         raise UserError(f"another map is pinned there: {wrong}", where=path, fix="remove it, or take another name")
     live = LiveMap(fd, spec.name, spec.type, spec.key_size, spec.value_size, info.max_entries, spec.flags)
     live.inner = spec.inner
+    live.reused = True
     return live
