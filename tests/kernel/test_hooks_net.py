@@ -81,7 +81,7 @@ def counts(it: Running) -> list[int]:
 
 def supported(kind: str, it: Running, prog: str, **options: Any) -> Any:
     """Attach; skip where the kernel is too old for the link, and only there."""
-    since = {"tc": "6.6", "xdp": "5.9"}[kind]
+    since = {"xdp": "5.9"}[kind]
     try:
         return it.attach(prog, **options)
     except NotSupported as err:
@@ -214,6 +214,17 @@ def test_xdp_reads_bytes_and_drops(net: Network) -> None:
         assert counts(it)[:2] == [3, 0]
 
 
+@contextmanager
+def only(way: str) -> Iterator[None]:
+    """tc without links, as before 6.6; or as the kernel likes it."""
+    if way == "filter":
+        features.turn_off("tcx")
+    try:
+        yield
+    finally:
+        features.turn_off()
+
+
 PASSED = COUNT + """
 @tc("near0", "{direction}")
 def passed(packet):
@@ -227,11 +238,15 @@ def passed(packet):
 """
 
 
+@pytest.mark.parametrize("way", ["link", "filter"])
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
-def test_tc_counts_each_direction_and_drops(net: Network, direction: str, record_property: Row) -> None:
-    record_property("row", f"hook:tc {direction}")
-    with running(PASSED.replace("{direction}", direction)) as it:
-        link = supported("tc", it, "passed", device="near0")
+def test_tc_counts_each_direction_and_drops(net: Network, direction: str, way: str, record_property: Row) -> None:
+    if way == "link":
+        needs("tcx")
+    record_property("row", f"hook:tc {direction}" + (" (old way)" if way == "filter" else ""))
+    with running(PASSED.replace("{direction}", direction)) as it, only(way):
+        link = it.attach("passed", device="near0")
+        assert link.how == {"link": "tcx link", "filter": "clsact filter"}[way]
         asked = exchange(net)
         expected = [ANSWERS, ANSWERED, 0] if direction == "ingress" else [23, asked, 0]
         assert counts(it)[:3] == expected
@@ -319,7 +334,7 @@ def _programs() -> set[int]:
 
 def test_a_tool_on_the_wire_and_nothing_stays_after_a_kill(net: Network, tmp_path: Path) -> None:
     """The command line attaches all three to the device of an option; kill -9 takes them off."""
-    hooks = ["socket_filter(device)", "xdp(device)", *([] if older_than("6.6") else ["tc(device, 'egress')"])]
+    hooks = ["socket_filter(device)", "xdp(device)", "tc(device, 'egress')"]
     script = tmp_path / "wire.py"
     lines = [f"@{hook}\ndef f{at}(packet):\n    n[{at}] += 1\n" for at, hook in enumerate(hooks)]
     script.write_text(

@@ -187,10 +187,10 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
     finally:
         gc.enable()
         links = session.close()
-        if exiting:
-            _left.extend(links)
-        else:
-            for link in links:
+        for link in links:
+            if exiting and link.slow_close:
+                _left.append(link)
+            else:
                 link.close()
     return 0
 

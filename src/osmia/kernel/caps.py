@@ -34,6 +34,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "use a kretprobe": (("CAP_PERFMON", "CAP_SYS_ADMIN"),),
     "use kprobe_multi": (("CAP_BPF", "CAP_SYS_ADMIN"), ("CAP_PERFMON", "CAP_SYS_ADMIN")),
     "use kretprobe_multi": (("CAP_BPF", "CAP_SYS_ADMIN"), ("CAP_PERFMON", "CAP_SYS_ADMIN")),
+    "put a filter on a network device": (("CAP_NET_ADMIN",),),
     "read tracefs": (("CAP_DAC_READ_SEARCH", "CAP_DAC_OVERRIDE"),),
     "mount tracefs": (("CAP_SYS_ADMIN",),),
     "count BPF run time": (("CAP_SYS_ADMIN",),),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from osmia.errors import NotFound
 
 TYPE_CHECKING = False
@@ -27,6 +29,25 @@ def ifindex(device: str, where: str = "") -> int:
     near = difflib.get_close_matches(device, known, 3, 0.5)
     fix = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     raise NotFound(f"no network device {device!r} in this network namespace", where=where, fix=fix)
+
+
+def claim(name: str) -> socket.socket | None:
+    """A socket that has ``name`` as its address in this network namespace; None where another has it.
+
+    Such names (abstract Unix addresses) are no files: one is free as soon as
+    its holder is gone, however it went.
+    """
+    import socket
+
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        made.bind("\0" + name)
+    except OSError as e:
+        made.close()
+        if e.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return made
 
 
 def packet_socket(prog_fd: int, index: int = 0) -> int:

@@ -98,7 +98,10 @@ def xdp(device: Any, *more: str, optional: bool = False) -> Plan:
 
 
 def tc(device: Any, direction: str = "ingress", *, optional: bool = False) -> Plan:
-    """Packets that come in through a device (``"ingress"``) or leave by it (``"egress"``): tcx link, 6.6.
+    """Packets that come in through a device (``"ingress"``) or leave by it (``"egress"``): 4.5.
+
+    A tcx link where the kernel has them (6.6), else a filter in a ``clsact``
+    queue, which a child process takes off when this one ends.
 
     Return ``TC_NEXT`` (-1; also for returning nothing), ``TC_PASS`` (0: no
     further programs are asked) or ``TC_DROP`` (2).
