@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sys
@@ -16,8 +17,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 
 from driven import as_python, driven
 from kernel_code import running
+from needs import needs
+from patience import patient
 
-from osmia.errors import CompileError
+from osmia.errors import CompileError, NotSupported
 from osmia.events.perfbuf import PerfBuffer
 from osmia.events.transport import TRACE_PIPE
 from osmia.kernel import features
@@ -215,7 +218,7 @@ def _lines(pipe: Any, count: int) -> list[Any]:
 
 
 def test_the_trace_pipe() -> None:
-    text = PRINTK if features.helper(177) else PRINTK.partition("@probe(13)")[0]  # bpf_trace_vprintk, 5.16
+    text = PRINTK if features.has("trace_vprintk") else PRINTK.partition("@probe(13)")[0]
     with driven(text) as run:
         assert run.live is not None
         pipe = run.live.ring(TRACE_PIPE)
@@ -251,6 +254,7 @@ def test_the_trace_pipe() -> None:
         ('trace_printk("a\\n")', "plain ASCII"),
         ('trace_printk(n, end="")', "no keyword arguments"),
         ("trace_printk(n, n, n, n, n, n, n, n, n, n, n, n, n)", "more than the kernel prints"),
+        ('trace_printk(f"{current.comm}x")', "behind a text the kernel prints only a space or a sign, not 'x'"),
     ],
 )
 def test_what_the_kernel_cannot_print(line: str, wanted: str) -> None:
@@ -258,3 +262,68 @@ def test_what_the_kernel_cannot_print(line: str, wanted: str) -> None:
     with pytest.raises(CompileError) as caught, running(text):
         pass
     assert wanted in str(caught.value)
+
+
+#: A line that older kernels cannot print, the feature that it needs, and what is said without it.
+DEMANDING = {
+    'f"{current.comm} {current.comm}"': ("trace_printk_more", "2 texts", "one text at most, .* 5.13"),
+    'f"{n:X}"': ("trace_printk_more", "capital hexadecimal digits", ".* no capital digits .*5.13"),
+    'f"{n} 50%"': ("trace_printk_more", "a percent sign", ".* no percent signs .*5.13"),
+    'f"{n} {n} {n} {n}"': ("trace_vprintk", "4 values", "three values at most .*5.16"),
+}
+LINE = """
+
+def say(n):
+    trace_printk(LINE)
+
+@tracepoint("syscalls:sys_enter_getpriority")
+def plain(call):
+    if call.which == 78:
+        trace_printk(f"osmia-test plain {call.who}")
+
+@tracepoint("syscalls:sys_enter_getpriority")
+def demanding(call):
+    if call.which == 78:
+        say(call.who)
+"""
+
+
+@pytest.mark.parametrize("line", DEMANDING)
+def test_what_an_older_kernel_cannot_print_is_said_before_the_load(line: str) -> None:
+    feature, what, can = DEMANDING[line]
+    text = LINE.replace("LINE", line)
+    features.turn_off(feature)
+    try:
+        said = rf"^demanding: trace_printk\(\) at .*\.py:\d+ has {what}; this kernel prints {can}\); use print\(\)$"
+        with pytest.raises(NotSupported, match=said), running(text):
+            pass
+        with running(text, only={"plain"}) as it:  # the other program is none the worse for it
+            assert list(it.live.progs) == ["plain"]
+        with running(text, optional={"demanding"}) as it:
+            assert list(it.live.progs) == ["plain"] and what in str(it.live.skipped["demanding"])
+    finally:
+        features.turn_off()
+
+
+@pytest.mark.parametrize("line", DEMANDING)
+def test_what_an_older_kernel_cannot_print_is_printed_here(line: str) -> None:
+    needs(DEMANDING[line][0])
+    with running(LINE.replace("LINE", line)) as it:
+        it.attach("demanding")
+        comm = pathlib.Path("/proc/self/comm").read_text().strip()
+        wanted = {'f"{current.comm} {current.comm}"': f"{comm} {comm}", 'f"{n:X}"': "AB", 'f"{n} 50%"': "171 50%",
+                  'f"{n} {n} {n} {n}"': "171 171 171 171"}[line]  # fmt: skip
+        assert wanted in _messages(it.ring(TRACE_PIPE), wanted)
+        assert it.lost() == {}
+
+
+def _messages(pipe: Any, wanted: str) -> list[str]:
+    """Messages of this process, until the wanted one is among them: who else reads the pipe takes lines away."""
+    out: list[str] = []
+    end = time.monotonic() + patient(10.0)
+    while wanted not in out and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            os.getpriority(78, 171)
+        pipe.wait(0.1)
+        out += [line.message for line in pipe.fields() if line.pid == os.getpid()]
+    return out

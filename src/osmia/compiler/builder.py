@@ -44,6 +44,7 @@ class Builder:
         self._losses: dict[tuple[str, str], int] = {}
         self._loss_function: tir.Func | None = None
         self._prints: dict[tuple[str, int, int], int] = {}
+        self._printk: dict[tuple[str, str, str], tuple[str, str]] = {}
         self._scratch: dict[Any, int] = {}
         self._scratch_bytes = 0
         self._zero_bytes = 0
@@ -130,10 +131,14 @@ class Builder:
             self.module.data.append(tir.Data(RING_FLAGS, ".rodata", tir.U64, bytes(8), True))
         return RING_FLAGS
 
-    def uses_printk(self) -> None:
-        """The programs write to the trace pipe, so that a reader is wanted."""
-        if ("printk",) not in self.meta:
-            self.meta.append(("printk",))
+    def uses_printk(self, place: tuple[str, str, str], feature: str, what: str) -> None:
+        """A program writes to the trace pipe, so that a reader is wanted.
+
+        ``place`` is the program, ``file:line`` and column; ``feature`` what
+        the kernel must have for it, as there is ``what`` in the line.  A
+        function is compiled several times: the last time counts.
+        """
+        self._printk[place] = feature, what
 
     def perf_buffer(self) -> str:
         """The ``.rodata`` variable that is set where the rings are perf buffers."""
@@ -215,6 +220,11 @@ class Builder:
             )
             for (kind, what), slot in self._losses.items():
                 self.meta.append(("loss", str(slot), kind, what))
+        if self._printk:
+            self.meta.append(("printk",))
+            for (prog, where, _), (feature, what) in self._printk.items():
+                if feature:
+                    self.meta.append(("printk", prog, feature, where, what))
         if self._prints:
             module.maps.append(tir.MapDef(PRINTS, consts.BPF_MAP_TYPE_RINGBUF, None, None, PRINT_RING_BYTES))
         if self._scratch:

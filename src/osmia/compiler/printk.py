@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """``trace_printk(f"…")``: a line of the kernel's trace pipe, formatted by the kernel.
 
-The kernel's format knows little: up to three values, and before 5.13 at most
-one text among them, no widths and not even ``%%``.  What no kernel can do is
-refused here; what an older one cannot fails at run time and is counted.
+The kernel's format knows little: up to three values (5.16: twelve), no
+widths, behind a text only a space or a sign, and before 5.13 at most one
+text, no capital hexadecimal digits and not even ``%%``.  What no kernel can
+do is refused here.  What some cannot is written down in the object, by
+program, and refused where it is loaded (:mod:`osmia.load.printk`), because
+the kernel itself would load it and then print nothing.
 """
 
 from __future__ import annotations
+
+import re
 
 from osmia.compiler import kmem, texts, tir
 from osmia.compiler import syntax as ast
@@ -45,8 +50,24 @@ def call(fn: Fn, node: ast.Call) -> Val:
             values.append(part)
     if any(ord(char) > 126 or ord(char) < 32 for char in form):
         fn.fail(node, "the kernel prints plain ASCII only", "leave out other characters and line ends")
+    behind = re.search(r"%s[A-Za-z0-9]", form)
+    if behind is not None:
+        fn.fail(node, f"behind a text the kernel prints only a space or a sign, not {behind[0][-1]!r}",
+                "put something between them")  # fmt: skip
     _emit(fn, node, form, values)
     return const(None)
+
+
+def needs(form: str, values: int) -> tuple[str, str]:
+    """``(feature, what the line does)`` of a line that older kernels cannot print; empty texts for others."""
+    if values > MOST_PLAIN:
+        return "trace_vprintk", f"{values} values"
+    texts_in_it = form.replace("%%", "").count("%s")
+    if texts_in_it > 1:
+        return "trace_printk_more", f"{texts_in_it} texts"
+    if "%llX" in form.replace("%%", ""):
+        return "trace_printk_more", "capital hexadecimal digits"
+    return ("trace_printk_more", "a percent sign") if "%%" in form else ("", "")
 
 
 def _one(fn: Fn, node: ast.expr, value: Val, spec: str) -> tuple[str, tir.Expr]:
@@ -70,17 +91,19 @@ def _one(fn: Fn, node: ast.expr, value: Val, spec: str) -> tuple[str, tir.Expr]:
 def _emit(fn: Fn, node: ast.Call, form: str, values: list[tir.Expr]) -> None:
     raw = form.encode() + b"\0"
     text, size = fn.global_(fn.mod.text(raw)), fn.num(len(raw))
-    fn.mod.uses_printk()
+    place = f"{fn.file.name.rsplit('/', 1)[-1]}:{node.lineno}"
+    fn.per_root = True  # so that it is known which programs print this line
+    fn.mod.uses_printk((fn.root, place, str(node.col_offset)), *needs(form, len(values)))
     if len(values) <= MOST_PLAIN:
         code = fn.helper(consts.BPF_FUNC_trace_printk, text, size, *values)
     elif len(values) <= MOST:
-        place = fn.slot(("printk", len(values)), tir.Array(tir.U64, len(values)))
+        array = fn.slot(("printk", len(values)), tir.Array(tir.U64, len(values)))
         for at, value in enumerate(values):
-            fn.store(fn.offset(place, 8 * at), value, tir.U64)
-        code = fn.helper(consts.BPF_FUNC_trace_vprintk, text, size, place, fn.num(8 * len(values)))
+            fn.store(fn.offset(array, 8 * at), value, tir.U64)
+        code = fn.helper(consts.BPF_FUNC_trace_vprintk, text, size, array, fn.num(8 * len(values)))
     else:
         fn.fail(node, f"{len(values)} values are more than the kernel prints ({MOST})", "use print()")
     failed: list[tir.Stmt] = []
     with fn.into(failed):
-        fn.lost("text", f"trace_printk refused at {fn.file.name.rsplit('/', 1)[-1]}:{node.lineno}")
+        fn.lost("text", f"trace_printk refused at {place}")
     fn.if_(fn.cmp("slt", code, fn.num(0)), failed)

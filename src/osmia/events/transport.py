@@ -36,7 +36,7 @@ def open_readers(live: LiveObject, records: list[tuple[str, ...]], bound: Iterab
                 made = readers[record[1]] = _more(record, live.maps[record[1]].fd, objects.get(record[1]))
                 if record[1] in objects:
                     objects[record[1]].reader = made
-            elif record[0] == "printk":
+            elif record == ("printk",):
                 from osmia.kernel.trace_pipe import TracePipe
 
                 readers[TRACE_PIPE] = TracePipe()

@@ -400,6 +400,11 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "get_stack": (_helper(consts.BPF_FUNC_get_stack), "4.18", "stacks written to memory instead of a stack map"),
     "attach_cookie": (_helper(consts.BPF_FUNC_get_attach_cookie), "5.15", "a number per attachment"),
     "get_func_ip": (_helper(consts.BPF_FUNC_get_func_ip), "5.15", "address of the traced function"),
+    "trace_printk_more": (
+        # A witness: both came with one series of changes, and what a format may hold shows only when it is printed.
+        _helper(consts.BPF_FUNC_snprintf), "5.13", "several texts, %X and %% in a line of the trace pipe",
+    ),
+    "trace_vprintk": (_helper(consts.BPF_FUNC_trace_vprintk), "5.16", "more than three values in such a line"),
     "bloom_filter": (_map(consts.BPF_MAP_TYPE_BLOOM_FILTER, 0), "5.16", "set membership in little memory"),
     "atomic_fetch": (_atomic_fetch, "5.12", "atomic operations that return the old value"),
     "cpu_v4": (_isa(struct.pack("<BBhi", 0x3F, 0x10, 1, 0)), "6.6", "signed division and other version 4 instructions"),

@@ -412,8 +412,10 @@ def trace_printk(*values: Any) -> None:
 
     For debugging, and where others read the pipe: it is one for the whole
     machine, slow, and drops lines under load.  ``print()`` is the better way.
-    Up to three values (12 from 5.16 on); before 5.13 one text among them and
-    no percent sign.  ``{x:x}`` for hexadecimal.  :class:`osmia.kernel.trace_pipe.TracePipe`
+    Up to three values (12 from 5.16 on); before 5.13 one text among them,
+    no percent sign and no ``{x:X}``: a program that wants more is refused
+    there.  ``{x:x}`` for hexadecimal.  Behind a text comes a space or a
+    sign.  :class:`osmia.kernel.trace_pipe.TracePipe`
     reads it, raw or as fields.
 
     Example::

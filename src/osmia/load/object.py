@@ -200,6 +200,10 @@ class _Loading:
         self.number = 0 if cookies.asked_for(whole.insns) and not features.attach_cookies() else -1
 
     def load(self) -> int:
+        if b"printk\t" in self.spec.meta:
+            from osmia.load import printk
+
+            printk.check(self.spec.meta, self.prog.name)
         if self.by_kernel and not self.core.kernel_does_it(self.whole, self.live.btf_fd):
             self._relocate()
         self.attach_fd, self.attach_id = _attach_target(self.prog)
