@@ -77,6 +77,7 @@ rm -f /tmp/osmia-imports.$$
 "$bin/python" scripts/gen_consts.py --check
 "$bin/python" scripts/gen_man.py --check
 "$bin/python" scripts/gen_reference.py --check
+"$bin/python" scripts/gen_features.py --check
 "$bin/python" -m pytest -q -p no:cacheprovider "$@"
 [ "${OSMIA_VMTEST:-0}" = 1 ] || exit 0
 sh vmtest/setup.sh

@@ -9,6 +9,13 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for number in (signal.SIGHUP, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "feature(row, only=''): the row of docs/features.md that the test proves; "
+                                       "only= names the cases that do")  # fmt: skip

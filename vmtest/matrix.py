@@ -156,8 +156,11 @@ def one_sided(found: list[Column]) -> list[str]:
 
 def write(path: Path) -> None:
     """Make the page anew."""
+    from vmtest import features  # which takes the columns from here
+
     results = merge.kept()
     if results:
         path.write_text(text(results), encoding="utf-8")
+        features.write()
 
 

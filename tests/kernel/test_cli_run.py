@@ -239,6 +239,7 @@ def test_a_command_that_does_not_exist(make: Any) -> None:
     assert done.stderr.startswith("osmia: option -c: \"'open\" cannot be split into words")
 
 
+@pytest.mark.feature("B5 intervals that lose no count")
 def test_intervals_add_up(make: Any) -> None:
     tool = Running("run", make(HISTOGRAM), "-p", ME, "--json", "0.2", "5")
     for _ in range(20):
@@ -252,6 +253,7 @@ def test_intervals_add_up(make: Any) -> None:
     assert (err, status) == ("", 0)
 
 
+@pytest.mark.feature("A12 histograms: power-of-two", "B6 histograms printed: power-of-two")
 def test_a_histogram_at_the_end(make: Any) -> None:
     tool = Running("run", make(HISTOGRAM), "-p", ME, "-T")
     call(10, 1)
@@ -266,6 +268,7 @@ def test_a_histogram_at_the_end(make: Any) -> None:
     assert counts[0] == 10
 
 
+@pytest.mark.feature("A11 frequency counts")
 def test_a_table_of_counts(make: Any) -> None:
     tool = Running("run", make(COUNTS), "-p", ME)
     call(3, 1)
@@ -274,6 +277,7 @@ def test_a_table_of_counts(make: Any) -> None:
     assert [line.split() for line in out.splitlines()] == [[], ["ARGUMENT", "COUNT"], ["1", "3"], ["0", "8"]]
 
 
+@pytest.mark.feature("B18 formatted prints")
 def test_prints_and_everything_at_the_end(make: Any) -> None:
     tool = Running("run", make(PRINTS), "-p", ME)
     call(3, 1)
@@ -314,6 +318,7 @@ def test_a_closed_pipe_ends_it_quietly(make: Any) -> None:
     assert tool.wait()[1:] == ("", 0)
 
 
+@pytest.mark.feature("F9 nothing stays in tracefs or among the programs")
 def test_nothing_stays_attached(make: Any) -> None:
     from osmia.kernel import bpf
 
@@ -353,6 +358,7 @@ def test_stats(make: Any) -> None:
     assert re.search(r"^  maps: [\d,]+ bytes of kernel memory$", err, re.M)
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_verbose_tells_what_was_attached(make: Any) -> None:
     file = make(EVENTS)
     cold = osmia("run", file, "-v", "-d", "0.05").stderr.splitlines()

@@ -47,6 +47,7 @@ def count(n):
 """
 
 
+@pytest.mark.feature("F1 a map is full")
 def test_full_maps_are_counted(record_property: Row) -> None:
     """A hundred keys into ten places: what is in and what is counted as lost add up; keys that are in go on."""
     with driven(FULL) as run:
@@ -76,6 +77,7 @@ def send(n):
 """
 
 
+@pytest.mark.feature("F2 a ring overflows")
 def test_a_ring_that_nobody_reads_overflows(record_property: Row) -> None:
     """Rows read plus rows counted as lost are the rows made, and it goes on once somebody reads."""
     with driven(OVERFLOW) as run:
@@ -134,6 +136,7 @@ class Tool:
 ASKER = "import os, sys; sys.stdin.readline(); [os.getpriority(os.PRIO_PROCESS, 0) for _ in range({})]"
 
 
+@pytest.mark.feature("F3 the traced process ends")
 def test_the_target_ends(tmp_path: Path, record_property: Row) -> None:
     """With -p, all that the process did is there after its end; the tool goes on until it is told to stop."""
     target = subprocess.Popen([sys.executable, "-c", ASKER.format(321)], stdin=subprocess.PIPE)
@@ -149,6 +152,7 @@ def test_the_target_ends(tmp_path: Path, record_property: Row) -> None:
     record_property("how", "its events are complete")
 
 
+@pytest.mark.feature("F3 the traced process ends")
 def test_a_target_that_is_gone_already(tmp_path: Path) -> None:
     target = subprocess.Popen([sys.executable, "-c", ""])
     target.wait()
@@ -231,6 +235,7 @@ def burn_on(cpu: int, seconds: float) -> None:
     os.sched_setaffinity(0, mine)
 
 
+@pytest.mark.feature("F5 a CPU goes offline and comes back")
 def test_a_cpu_goes_and_comes_back(cpu: int, record_property: Row) -> None:
     """Events stay exact; samples of the CPU stop while it is away, and those of others go on."""
     with running(ON_CPUS, {"me": os.getpid()}) as it:
@@ -318,6 +323,8 @@ run()
 """
 
 
+@pytest.mark.feature("F9 nothing stays in tracefs or among the programs")
+@pytest.mark.feature("F8 killed with -9", only="9")
 @pytest.mark.parametrize("signal", [9, 15])
 def test_nothing_is_left(tmp_path: Path, signal: int, record_property: Row) -> None:
     """After kill -9 as after an orderly end: no program, no map, no link of ours, nothing in tracefs."""

@@ -76,6 +76,8 @@ def by_inode(text: str, fd: int) -> str:
     return HEAD + f"ino = {os.fstat(fd).st_ino}\n" + text
 
 
+@pytest.mark.feature("A1 kernel functions: kprobe, kretprobe", only="kprobe")
+@pytest.mark.feature("A1 kernel functions: fentry, fexit", only="fentry")
 @pytest.mark.parametrize("kind", ["kprobe", "fentry"])
 def test_arguments_on_entry(zeros: int, record_property: Row, kind: str) -> None:
     """One body for kprobe and fentry: pointers into the kernel are followed, numbers are exact."""
@@ -95,6 +97,8 @@ def test_arguments_on_entry(zeros: int, record_property: Row, kind: str) -> None
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A1 kernel functions: kprobe, kretprobe", only="kretprobe")
+@pytest.mark.feature("A1 kernel functions: fentry, fexit", only="fexit")
 @pytest.mark.parametrize("kind", ["kretprobe", "fexit"])
 def test_results(zeros: int, record_property: Row, kind: str) -> None:
     needs("kprobe" if kind == "kretprobe" else "fentry")
@@ -125,6 +129,7 @@ def probe({arguments}ret):
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A1 kernel functions: kprobe, kretprobe")
 def test_kprobe_by_ioctl(zeros: int) -> None:
     """The way before 5.15."""
     needs("kprobe")
@@ -178,6 +183,7 @@ def probe(file):
         pass
 
 
+@pytest.mark.feature("A1 kernel functions: kprobe_multi, kretprobe_multi")
 def test_a_pattern(zeros: int, record_property: Row) -> None:
     """kprobe_multi: one program on many functions, told apart by address and by cookie."""
     needs("kprobe_multi")
@@ -214,6 +220,7 @@ def back(ret):
     record_property("how", link.how)
 
 
+@pytest.mark.feature("P5 no ceiling on the number of probes")
 def test_a_pattern_with_single_probes(zeros: int, record_property: Row) -> None:
     """Where the kernel has no multi link: a kprobe each, the number shown, the same counts."""
     needs("kprobe")
@@ -249,6 +256,9 @@ def back(ret):
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A1 kernel functions: kprobe_multi, kretprobe_multi")
+@pytest.mark.feature("P3 1,000 kernel functions in one call")
+@pytest.mark.feature("P5 no ceiling on the number of probes")
 def test_a_thousand_functions_in_one_call(record_property: Row) -> None:
     needs("kprobe_multi")
     listed = functions.traceable()
@@ -355,6 +365,7 @@ def probe(file, buf: User["char"], count: u8):
         assert (it.module.n[0], it.module.n[1]) == (1, 13 + 3)
 
 
+@pytest.mark.feature("A1 kernel functions: fmod_ret")
 def test_modify_return(tmp_path: Path, record_property: Row) -> None:
     """A security function that is made to say no: 3 opens of a file are refused, another file's are not."""
     needs("fentry")
@@ -382,6 +393,7 @@ def probe(file, ret):
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A1 kernel functions: fmod_ret")
 def test_modified_functions_do_not_run() -> None:
     """bpf_modify_return_test(1, &b) increments b and returns 4; a program can prevent both."""
     needs("fentry")
@@ -405,6 +417,7 @@ def probe(a: u32, b, ret):
                 assert changed == plain and plain >> 16
 
 
+@pytest.mark.feature("A20 LSM probes")
 def test_security_hook(tmp_path: Path, record_property: Row) -> None:
     """A file that a program forbids to open cannot be opened by this process, and another one can."""
     needs("fentry")

@@ -37,6 +37,7 @@ def mine() -> dict[str, int]:
     return {"me": os.getpid()}
 
 
+@pytest.mark.feature("F6 probes that missed")
 def test_missed_returns_are_counted(record_property: Row) -> None:
     """More sleepers at once than a kretprobe has room for: what it misses is counted where the kernel tells."""
     needs("kprobe")
@@ -94,6 +95,7 @@ def dummy() -> Iterator[None]:
     kallsyms.refresh()
 
 
+@pytest.mark.feature("F7 a traced module is unloaded")
 @pytest.mark.parametrize("kind", ["kprobe", "fentry", "kprobe_multi"])
 def test_a_module_is_unloaded_while_traced(dummy: None, kind: str, record_property: Row) -> None:
     """Counts stay right; the kernel either keeps the module, or the end says that it went."""
@@ -154,6 +156,7 @@ def _programs() -> set[int]:
     return out
 
 
+@pytest.mark.feature("F8 killed with -9", "F9 nothing stays in tracefs or among the programs")
 def test_nothing_stays_after_a_kill(tmp_path: Path) -> None:
     """kill -9 of a process with a kprobe, a multi link and fentry: no program, no probe stays."""
     needs("kprobe")

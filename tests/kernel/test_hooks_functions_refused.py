@@ -30,6 +30,7 @@ def refusal(text: str, prog: str = "probe", **options: Any) -> UserError:
     return caught.value
 
 
+@pytest.mark.feature("P2 a refusal names the alternative")
 def test_refusals_say_why() -> None:
     needs("kprobe")
     empty = "def probe():\n    n[0] += 1\n"
@@ -50,6 +51,7 @@ def test_refusals_say_why() -> None:
         pass
 
 
+@pytest.mark.feature("P2 a refusal names the alternative")
 def test_refusals_of_the_compiler() -> None:
     if not features.has("btf"):
         pytest.skip("no BTF")
@@ -141,6 +143,7 @@ def test_names_of_what_shares_a_name_are_remembered() -> None:
     assert functions.repeated() == first
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_plans_fall_back(tmp_path: Path) -> None:
     """The first hook of a plan that works is taken, on any kernel, and -v says why the others were not."""
     script = tmp_path / "plan.py"
@@ -162,6 +165,7 @@ run()
     assert "kprobe:no_such_function_either does not do" in out or "kprobe" not in out.partition("attached")[0]
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_plans_fall_back_after_the_verifier(tmp_path: Path) -> None:
     """do_mmap() has more arguments than fentry passes on before 6.6: the kprobe of the plan is taken."""
     needs("kprobe")

@@ -53,6 +53,7 @@ def first_process_is_hidden() -> bool:
     return False
 
 
+@pytest.mark.feature("A19 iterators")
 def test_task(record_property: Row) -> None:
     """The threads of this process by name, and all processes of the machine."""
     stop = threading.Event()
@@ -112,6 +113,7 @@ def each(record):
 """
 
 
+@pytest.mark.feature("A19 iterators")
 def test_task_file(record_property: Row, tmp_path: Path) -> None:
     """The open files of a child that holds twenty of them: numbers and inodes as /proc/PID/fd shows them."""
     files = f"files = [open('{tmp_path}/f%d' % n, 'w') for n in range(20)]"
@@ -167,6 +169,7 @@ def add_names(element):
 """
 
 
+@pytest.mark.feature("A19 iterators")
 def test_bpf_map_elem(record_property: Row) -> None:
     """Every element of a map of ours once, with its types; the map may be walked again."""
     needs("iterator_bpf_map_elem")

@@ -109,6 +109,7 @@ def seen(packet):
 """
 
 
+@pytest.mark.feature("A21 socket filters")
 def test_a_socket_filter_counts_both_directions(net: Network, record_property: Row) -> None:
     text = f"device = {socket.if_nametoindex('near0')}\n" + SEEN
     with running(text) as it:
@@ -169,6 +170,7 @@ def arrived(packet):
 """
 
 
+@pytest.mark.feature("A21 XDP")
 @pytest.mark.parametrize("generic", [False, True])
 def test_xdp_counts_what_arrives(net: Network, generic: bool, record_property: Row) -> None:
     with net.other_end():
@@ -198,6 +200,7 @@ def gate(packet):
 """
 
 
+@pytest.mark.feature("A21 XDP")
 def test_xdp_reads_bytes_and_drops(net: Network) -> None:
     if not features.has("xdp_load_bytes"):
         with pytest.raises(UserError, match=r"gate|helper"), running(DROPPED):
@@ -238,6 +241,7 @@ def passed(packet):
 """
 
 
+@pytest.mark.feature("A21 tc")
 @pytest.mark.parametrize("way", ["link", "filter"])
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
 def test_tc_counts_each_direction_and_drops(net: Network, direction: str, way: str, record_property: Row) -> None:
@@ -332,6 +336,7 @@ def _programs() -> set[int]:
     return out
 
 
+@pytest.mark.feature("F8 killed with -9")
 def test_a_tool_on_the_wire_and_nothing_stays_after_a_kill(net: Network, tmp_path: Path) -> None:
     """The command line attaches all three to the device of an option; kill -9 takes them off."""
     hooks = ["socket_filter(device)", "xdp(device)", "tc(device, 'egress')"]

@@ -128,6 +128,7 @@ def burn(seconds: float) -> None:
         pass
 
 
+@pytest.mark.feature("A4 timed sampling")
 @pytest.mark.parametrize("event", ["cpu-clock", "task-clock"])
 @pytest.mark.parametrize("how", [{"frequency": 500}, {"period": 2_000_000}])
 def test_clocks_by_frequency_and_period(event: str, how: dict[str, int]) -> None:
@@ -145,6 +146,7 @@ def test_clocks_by_frequency_and_period(event: str, how: dict[str, int]) -> None
 HARDWARE = ["cpu-cycles", "instructions", "L1-dcache-load-misses", "LLC-loads", "dTLB-store-misses", "r01c2"]
 
 
+@pytest.mark.feature("A5 hardware counters, or a clear refusal")
 @pytest.mark.parametrize("event", HARDWARE)
 def test_counters_of_the_processor(event: str, record_property: Row) -> None:
     """They count, or the refusal says what this machine lacks."""
@@ -245,6 +247,7 @@ def test_time_without_samples_is_told() -> None:
         assert missed.read([link], {}) == []
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_a_plan_without_a_counter(tmp_path: Path) -> None:
     """Hardware where there is one, the clock elsewhere; -v says which."""
     script = tmp_path / "plan.py"

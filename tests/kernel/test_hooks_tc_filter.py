@@ -108,6 +108,7 @@ def of_another(it: Running, direction: str = "egress") -> None:
     netlink.close()
 
 
+@pytest.mark.feature("A21 tc")
 def test_the_queue_comes_and_goes_with_the_filter(net: Network, record_property: Any) -> None:
     with running(COUNT) as it:
         link = it.attach("leaves", device="near0")
@@ -170,6 +171,7 @@ def test_an_ingress_queue_is_used_and_left(net: Network) -> None:
         assert queues() == ["ingress"]
 
 
+@pytest.mark.feature("A21 tc", "F8 killed with -9")
 @pytest.mark.parametrize("end", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
 def test_a_tool_leaves_nothing_however_it_ends(net: Network, end: str, tmp_path: Path) -> None:
     script = tmp_path / "tool.py"

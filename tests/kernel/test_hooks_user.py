@@ -258,6 +258,7 @@ def caller(library: str) -> Iterator[Caller]:
 # --- functions ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("A2 user functions: uprobe, uretprobe")
 @pytest.mark.parametrize("way", WAYS)
 def test_ten_thousand_calls_are_ten_thousand(library: str, caller: Caller, way: str) -> None:
     features.turn_off(*WAYS[way])
@@ -271,6 +272,7 @@ def test_ten_thousand_calls_are_ten_thousand(library: str, caller: Caller, way: 
     assert counts[0] == 10_000
 
 
+@pytest.mark.feature("A2 user functions: uprobe, uretprobe")
 @pytest.mark.parametrize("way", ["as the kernel can", "one by one"])
 def test_arguments_and_results(library: str, caller: Caller, way: str) -> None:
     """Registers and stack, every width; what is above a narrow argument's size does not matter."""
@@ -310,6 +312,7 @@ def test_one_process_only_with_all_its_threads(library: str, caller: Caller, way
     assert counts[0] == 430
 
 
+@pytest.mark.feature("A2 user functions: uprobe_multi")
 def test_one_link_where_the_kernel_has_it(library: str, caller: Caller) -> None:
     needs("uprobe_multi")
     with tracer((count, f"{library}:target_*")) as run:
@@ -339,6 +342,9 @@ def test_an_offset_inside_of_a_function_is_warned_about(library: str) -> None:
     assert not exact.warnings and exact.places[0].offset == found.places[0].offset - 1
 
 
+@pytest.mark.feature("A2 user functions: uprobe_multi")
+@pytest.mark.feature("P4 5,000 user functions")
+@pytest.mark.feature("P5 no ceiling on the number of probes")
 def test_five_thousand_functions() -> None:
     needs("uprobe_multi")  # one by one it takes minutes to detach them
     program = prebuilt.user("many")
@@ -386,6 +392,7 @@ KINDS = [(registers, "registers"), (widths, "widths"), (constants, "constants"),
          (twelve, "twelve"), (guarded, "guarded"), (spelled, "spelled")]  # fmt: skip
 
 
+@pytest.mark.feature("B1 USDT: arguments", "B1 USDT: processes that start later")
 @pytest.mark.parametrize("way", WAYS)
 def test_static_probes_deliver_every_kind_of_argument(way: str) -> None:
     """For a process that starts after they were attached; the semaphore makes it compute the costly argument."""
@@ -417,6 +424,7 @@ def test_static_probes_deliver_every_kind_of_argument(way: str) -> None:
         assert len(warnings) == 1 and "floating-point" in warnings[0]
 
 
+@pytest.mark.feature("B1 USDT: semaphores")
 def test_semaphores_go_up_and_down_in_running_processes(tmp_path: Path) -> None:
     program = shutil.copy(prebuilt.user("probes"), tmp_path / "probes")
     process = subprocess.Popen([program, "5", "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -439,6 +447,7 @@ def test_a_pattern_of_static_probes() -> None:
     assert names == {f"kinds:{name}" for name in kinds}
 
 
+@pytest.mark.feature("B2 USDT registered at run time")
 @pytest.mark.parametrize("way", ["as the kernel can", "one by one"])
 def test_probes_registered_at_run_time(library: str, way: str) -> None:
     """A library that exists in the process's memory only, as libstapsdt makes them: found through its maps."""
@@ -454,6 +463,7 @@ def test_probes_registered_at_run_time(library: str, way: str) -> None:
             run.close()
 
 
+@pytest.mark.feature("B1 USDT: arguments", "B1 USDT: processes that start later")
 def test_python_tells_of_its_garbage_collections() -> None:
     """A real program's probe: Debian's python3, for a process that starts after attaching."""
     program = "/usr/bin/python3"
@@ -475,6 +485,7 @@ def gc_start(generation: s32) -> None:
 # --- faults -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("F4 a library is replaced while it is traced")
 def test_a_library_replaced_while_it_is_traced(library: str, caller: Caller) -> None:
     """Who has the old file is still traced, who starts with the new one is not, and that is said."""
     with tracer((count, f"{library}:target_twice")) as run:
@@ -491,6 +502,7 @@ def test_a_library_replaced_while_it_is_traced(library: str, caller: Caller) -> 
     assert counts[0] == 20
 
 
+@pytest.mark.feature("F3 the traced process ends")
 def test_the_traced_process_exits(library: str) -> None:
     with Caller() as caller:
         caller(f"load {library}")
@@ -520,6 +532,7 @@ def test_a_file_in_another_mount_namespace(tmp_path: Path, library: str) -> None
     assert counts[0] == 8
 
 
+@pytest.mark.feature("F8 killed with -9")
 def test_nothing_stays_after_a_kill(tmp_path: Path, library: str, caller: Caller) -> None:
     file = tmp_path / "killed.py"
     file.write_text(f'''"""Count."""
@@ -575,6 +588,7 @@ def _with_section(tmp_path: Path, name: str) -> str:
     return str(path)
 
 
+@pytest.mark.feature("P2 a refusal names the alternative")
 def test_errors_name_what_is_near(library: str) -> None:
     program = prebuilt.user("probes")
     for kind, target, words in (
@@ -619,6 +633,7 @@ tool = count_table(seen, [Col("key", "N", 8), Col("count", "COUNT", 8)])
 '''
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_a_plan_takes_what_the_file_has(tmp_path: Path, library: str, caller: Caller) -> None:
     file = tmp_path / "calls.py"
     file.write_text(TOOL.format(library))

@@ -165,6 +165,7 @@ def _parents(pid: int) -> list[int]:
     return out
 
 
+@pytest.mark.feature("B7 kernel structures: attributes, relocated")
 def test_walks_through_kernel_structures() -> None:
     import resource
 
@@ -197,6 +198,7 @@ def test_a_bit_field_follows_the_bit() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@pytest.mark.feature("B7 kernel structures: tests of existence")
 def test_facts_of_this_kernels_types() -> None:
     needs("bpf_loop")  # one of the facts
     text = prog(
@@ -366,6 +368,7 @@ def done(call):
 """
 
 
+@pytest.mark.feature("B10 arguments of tracepoints by name")
 def test_arguments_of_system_calls(tmp_path: pathlib.Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     path = bytes(tmp_path / "größe")
@@ -493,6 +496,7 @@ def sample(context):
         assert live.module.periods[0] > 0 and live.module.periods[1] >= got
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 def test_alternatives_share_one_body() -> None:
     text = """
 hits = Hash[u32, u64](16)

@@ -180,6 +180,7 @@ def test_structures_by_reference() -> None:
         assert [row.total for row in rows] == [-sum(r[1] for r in runs if r[2] & 3 == i) for i in range(4)]
 
 
+@pytest.mark.feature("A12 histograms: power-of-two", "A12 histograms: linear", "A12 histograms: log-linear")
 @pytest.mark.parametrize("make", [
     'log2_hist("x")', 'linear_hist("x", low=10, high=500, step=7)', 'linear_hist("x", low=0, high=64)',
     'loglin_hist("x", bits=1)', 'loglin_hist("x", bits=3)', 'loglin_hist("x", bits=5)',

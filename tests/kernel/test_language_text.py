@@ -55,6 +55,7 @@ def p(ctx):
 """
 
 
+@pytest.mark.feature("A17 strings: compare", "A17 strings: keys")
 @pytest.mark.parametrize(("name", "other"), [
     ("python", "python"), ("python3", "thon"), ("", ""), ("pyt", "python"), ("xpyth", "pyth"), ("tho", "o"),
     ("a" * 15, "a" * 14), ("größe", "ö"), ("ttho", "tth"), ("q", "z"),
@@ -77,6 +78,7 @@ def test_text(name: str, other: str) -> None:
 # print
 
 
+@pytest.mark.feature("B18 formatted prints")
 def test_print() -> None:
     text = body(
         'print(f"a {ctx[0]} b {u64(ctx[0])} c {ctx[0] > 0} {ctx[1]:x} {ctx[1]:>6} {{}} {WORD}", ctx[0] + 1, "end")',

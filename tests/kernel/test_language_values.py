@@ -214,6 +214,7 @@ def test_for_loops_short_and_by_bpf_loop(rounds: int) -> None:
             assert live.run("p", stop) == sum(i for i in range(rounds if stop < 0 else stop) if i % 3)
 
 
+@pytest.mark.feature("A18 bounded loops, < and <=")
 @pytest.mark.parametrize("rounds", [60, 100_000])
 def test_while_loops(rounds: int) -> None:
     text = body(

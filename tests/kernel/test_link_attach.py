@@ -39,6 +39,9 @@ def count(live: LiveObject, key: int) -> int:
     return int.from_bytes(value, "little") if value else 0
 
 
+@pytest.mark.feature("A3 tracepoints", only="on_enter")
+@pytest.mark.feature("A3 raw tracepoints", only="on_raw")
+@pytest.mark.feature("A3 raw tracepoints with types (tp_btf)", only="on_typed")
 @pytest.mark.parametrize(("program", "key", "how"), [
     ("on_enter", 7, "perf link"), ("on_raw", 8, "raw tracepoint"), ("on_typed", 9, "raw tracepoint, typed"),
 ])  # fmt: skip
@@ -77,6 +80,7 @@ def test_tracepoint_sees_every_cpu(live: LiveObject) -> None:
     assert count(live, 7) == 10 * len(allowed)
 
 
+@pytest.mark.feature("A4 timed sampling")
 @pytest.mark.parametrize("way", ["perf link", "perf ioctl"])
 def test_samples_come_at_the_frequency(live: LiveObject, way: str) -> None:
     if way == "perf ioctl":
@@ -130,6 +134,7 @@ def test_perf_event_errors(live: LiveObject) -> None:
         attach(live.progs["on_sample"], frequency=1 << 30)
 
 
+@pytest.mark.feature("A5 hardware counters, or a clear refusal")
 def test_missing_counters_are_refused_in_words(live: LiveObject) -> None:
     link = None
     try:

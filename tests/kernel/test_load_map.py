@@ -86,6 +86,7 @@ def test_small_percpu_values_take_eight_bytes_each() -> None:
     live.close()
 
 
+@pytest.mark.feature("B17 batches of map elements")
 def test_batches_span_several_calls() -> None:
     live = make(consts.BPF_MAP_TYPE_HASH, entries=20_000)
     keys = b"".join(struct.pack("<I", i) for i in range(15_000))

@@ -42,6 +42,7 @@ def variable(spec: ObjectSpec, live: object, name: str) -> int:
     return u64(live.maps[".bss"].lookup(bytes(4))[offset:])  # type: ignore[attr-defined]
 
 
+@pytest.mark.feature("B19 objects of others")
 def test_hundred_calls_count_a_hundred(live_spec: Specs) -> None:
     spec = live_spec("live")
     spec.maps[".rodata"].set("want_tgid", struct.pack("<I", os.getpid()))
@@ -127,6 +128,7 @@ def check_core(spec: ObjectSpec, notes: str, programs: tuple[str, ...] = ("recor
             assert variable(spec, live, "absent") == 0
 
 
+@pytest.mark.feature("B7 kernel structures: attributes, relocated")
 def test_core_by_the_kernel(live_spec: Specs) -> None:
     needs("core_relo")
     spec = live_spec("core")
@@ -135,6 +137,7 @@ def test_core_by_the_kernel(live_spec: Specs) -> None:
         assert live.notes == []
 
 
+@pytest.mark.feature("B7 kernel structures: attributes, relocated", "B19 objects of others")
 def test_core_by_osmia(live_spec: Specs) -> None:
     features.turn_off("core_relo")
     check_core(live_spec("core"), "relocated by osmia with /sys/kernel/btf/vmlinux")

@@ -54,6 +54,7 @@ def pop(n):
 """
 
 
+@pytest.mark.feature("A10 maps: queue, stack")
 def test_queues_and_stacks_and_what_did_not_fit() -> None:
     with driven(QUEUES) as run:
         made = run.module
@@ -92,6 +93,7 @@ def _address(text: str) -> int:
     return int(struct.unpack("<I", bytes(map(int, text.split("."))))[0])
 
 
+@pytest.mark.feature("A10 maps: longest prefix")
 @pytest.mark.parametrize("world", [driven, as_python])
 def test_the_longest_prefix_wins(world: Any) -> None:
     with world(PREFIXES) as run:
@@ -126,6 +128,7 @@ def ask(n):
 """
 
 
+@pytest.mark.feature("A10 maps: Bloom filter")
 def test_a_bloom_filter_forgets_nothing() -> None:
     needs("bloom_filter")
     with driven(BLOOM) as run:
@@ -165,6 +168,7 @@ def slot(n):
 """
 
 
+@pytest.mark.feature("A10 maps: maps of maps")
 @pytest.mark.parametrize("world", [driven, as_python])
 def test_maps_of_maps(world: Any) -> None:
     with world(OUTER) as run:
@@ -210,6 +214,7 @@ def first(n):
 """
 
 
+@pytest.mark.feature("A10 maps: programs to jump to")
 @pytest.mark.parametrize("world", [driven, as_python])
 def test_tail_calls(world: Any) -> None:
     with world(JUMPS) as run:
@@ -253,6 +258,7 @@ def thread(n):
 """
 
 
+@pytest.mark.feature("A9 variables: global", "A9 variables: per thread")
 @pytest.mark.parametrize("world", [driven, as_python])
 def test_variables(world: Any) -> None:
     with world(VARIABLES) as run:
@@ -288,6 +294,7 @@ def switch(record):
 """
 
 
+@pytest.mark.feature("A14 kernel stacks by number", "A15 user stacks by number")
 def test_stacks_by_number() -> None:
     made = module(STACKS)
     with running(made, {"target": os.getpid()}) as live:
@@ -321,6 +328,7 @@ def read(n):
 """
 
 
+@pytest.mark.feature("A5 hardware counters, or a clear refusal")
 def test_counters_are_read_in_the_kernel() -> None:
     with driven(COUNTERS) as run:
         before = run.call(11)[0]
@@ -354,6 +362,7 @@ def add(n):
 """
 
 
+@pytest.mark.feature("A10 maps: LRU")
 def test_lru_makes_room() -> None:
     with driven(LRU) as run:
         made = run.module
@@ -396,6 +405,7 @@ def touch(n):
 """
 
 
+@pytest.mark.feature("B17 batches of map elements")
 @pytest.mark.parametrize("way", ["batch", "one by one"])
 def test_many_at_once(way: str) -> None:
     if way != "batch":
@@ -435,6 +445,7 @@ def hit(n):
 """
 
 
+@pytest.mark.feature("B5 intervals that lose no count")
 def test_intervals_add_up_to_the_whole() -> None:
     with driven(INTERVALS) as run:
         made = run.module

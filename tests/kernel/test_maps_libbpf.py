@@ -85,6 +85,7 @@ def test_the_object_says_what_was_meant() -> None:
     assert (pins.pinning, bloom.extra, spec.maps["nets"].flags, bloom.key_size) == (1, 5, 1, 0)
 
 
+@pytest.mark.feature("B19 own objects for others")
 def test_libbpf_takes_every_kind(tmp_path: pathlib.Path) -> None:
     needs("bloom_filter")
     tool = shutil.which("bpftool", path=os.environ.get("PATH", "") + ":/usr/sbin")

@@ -43,6 +43,7 @@ def root() -> Iterator[str]:
         os.rmdir(path)
 
 
+@pytest.mark.feature("B16 pinned maps")
 def test_a_pinned_map_goes_on_counting(root: str) -> None:
     for turn in range(1, 4):
         with driven(COUNTS, pin_root=root) as run:
@@ -78,6 +79,7 @@ def test_another_shape_is_refused(root: str) -> None:
     assert os.path.exists("/etc/hostname")
 
 
+@pytest.mark.feature("B16 pinned programs")
 def test_a_pinned_program_is_attached_again(root: str, tmp_path: pathlib.Path) -> None:
     with driven(COUNTS.replace("pinned(", "("), pin_root=root) as run:
         assert run.live is not None

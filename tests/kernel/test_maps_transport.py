@@ -82,6 +82,8 @@ def nested(n):
 """
 
 
+@pytest.mark.feature("A8 events: ring buffer", only="ring buffer")
+@pytest.mark.feature("A8 events: perf buffer", only="perf buffer")
 def test_everything_arrives_in_order(way: str) -> None:
     with driven(EVENTS) as run:
         live = run.live
@@ -109,6 +111,9 @@ def test_everything_arrives_in_order(way: str) -> None:
         assert live.lost() == {}
 
 
+@pytest.mark.feature("F2 a ring overflows")
+@pytest.mark.feature("A8 events: ring buffer", only="ring buffer")
+@pytest.mark.feature("A8 events: perf buffer", only="perf buffer")
 def test_every_loss_is_counted(way: str) -> None:
     with driven(EVENTS.replace("Ring(Fixed, 64 << 10)", "Ring(Fixed, 4096)")) as run:
         live = run.live
@@ -157,6 +162,7 @@ def step(n):
 """
 
 
+@pytest.mark.feature("A16 overwriting ring buffers (flight recorder)")
 def test_a_recorder_keeps_the_newest() -> None:
     with driven(RECORDER) as run:
         made, cpu = run.module, min(os.sched_getaffinity(0))
@@ -217,6 +223,7 @@ def _lines(pipe: Any, count: int) -> list[Any]:
     return out
 
 
+@pytest.mark.feature("A7 debug output (bpf_trace_printk)", "B3 debug output: raw", "B3 debug output: fields")
 def test_the_trace_pipe() -> None:
     text = PRINTK if features.has("trace_vprintk") else PRINTK.partition("@probe(13)")[0]
     with driven(text) as run:
@@ -288,6 +295,7 @@ def demanding(call):
 """
 
 
+@pytest.mark.feature("A7 debug output (bpf_trace_printk)")
 @pytest.mark.parametrize("line", DEMANDING)
 def test_what_an_older_kernel_cannot_print_is_said_before_the_load(line: str) -> None:
     feature, what, can = DEMANDING[line]

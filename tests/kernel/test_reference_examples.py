@@ -762,6 +762,7 @@ def test_it_compiles(name: str, tmp_path: Path) -> None:
     assert compile_module(made)[:4] == b"\x7fELF"
 
 
+@pytest.mark.feature("B15 reference guide", "B12 examples")
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
 def test_it_does_what_it_says(name: str, tmp_path: Path) -> None:
     if name in NEEDS:

@@ -67,6 +67,7 @@ def of_disk(text: str, disk: str) -> int:
     return sum(count for key, count in blocks(text, "disk") if key == disk)
 
 
+@pytest.mark.feature("B13 tools")
 def test_total_equals_the_disks_own_count(loop: str) -> None:
     """``osmia biolatency -D 1 3`` during direct reads."""
     tool = Tool("biolatency", "-D", "1", "3").start()
@@ -114,6 +115,7 @@ def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
     assert delta < 64 * 16 * 2
 
 
+@pytest.mark.feature("B5 intervals that lose no count")
 def test_intervals_add_up(loop: str) -> None:
     tool = Tool("biolatency", "-D", "1").start()
     before = done(loop)
@@ -173,6 +175,7 @@ def test_milliseconds_and_timestamp(loop: str) -> None:
     assert re.search(r"^\d\d:\d\d:\d\d\s*$", tool.stdout, re.M)
 
 
+@pytest.mark.feature("A13 timestamps and time deltas")
 def test_latency_is_the_kernels_own_measure(loop: str) -> None:
     """The disk's statistics add up the time of all reads, in milliseconds; with -Q that is what is measured here.
 

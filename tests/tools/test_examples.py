@@ -23,6 +23,7 @@ def example(name: str) -> Tool:
     return Tool(command=[sys.executable, str(REPO / "examples" / f"{name}.py")])
 
 
+@pytest.mark.feature("B12 examples")
 def test_examples_are_short_and_explained() -> None:
     assert len(EXAMPLES) >= 8
     for path in EXAMPLES:
@@ -32,6 +33,7 @@ def test_examples_are_short_and_explained() -> None:
     assert len((REPO / "examples" / "bitehist.py").read_text().splitlines()) <= 10
 
 
+@pytest.mark.feature("B12 examples")
 def test_bitehist() -> None:
     with loop_device(8) as disk, example("bitehist") as tool:
         direct(disk, 101, size=4096)
@@ -42,6 +44,7 @@ def test_bitehist() -> None:
     assert "     kbytes              : count     distribution" in tool.stdout
 
 
+@pytest.mark.feature("B12 examples")
 def test_hello() -> None:
     with example("hello") as tool:
         process = subprocess.Popen([shutil.which("true") or "/bin/true"])
@@ -49,6 +52,7 @@ def test_hello() -> None:
     assert f"hello, true (PID {process.pid})" in tool.stdout.splitlines()
 
 
+@pytest.mark.feature("B12 examples")
 def test_syscount() -> None:
     storm = subprocess.Popen(
         [workload("storm"), "0.2", "10000", "/x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -60,6 +64,7 @@ def test_syscount() -> None:
     assert found and made < int(found[1]) <= made + 12
 
 
+@pytest.mark.feature("B12 examples")
 def test_tcpstates() -> None:
     with example("tcpstates") as tool, socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -71,6 +76,7 @@ def test_tcpstates() -> None:
     assert f"port {port} to port {mine}: state 3 -> 1" in lines  # SYN_RECV -> ESTABLISHED
 
 
+@pytest.mark.feature("B12 examples")
 def test_profile() -> None:
     with example("profile") as tool:
         busy = subprocess.Popen(
@@ -87,6 +93,7 @@ def test_profile() -> None:
     assert expected > 30 and least * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
 
 
+@pytest.mark.feature("B12 examples")
 def test_tasks() -> None:
     """This process, and all the threads of a child that has seven."""
     code = (
@@ -106,6 +113,7 @@ def test_tasks() -> None:
     assert len(expected) == 7 and sorted(map(int, found)) == sorted(expected)
 
 
+@pytest.mark.feature("B12 examples")
 def test_readsize() -> None:
     with example("readsize") as tool:
         subprocess.run(["dd", "if=/dev/zero", "of=/dev/null", "bs=1000", "count=211", "status=none"], check=True)
@@ -115,6 +123,7 @@ def test_readsize() -> None:
     assert rows[512, 1023] >= 211 and rows[512, 1023] <= 213
 
 
+@pytest.mark.feature("B6 histograms printed: linear")
 def test_switches() -> None:
     with example("switches") as tool:
         sleeper = subprocess.Popen(

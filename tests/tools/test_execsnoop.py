@@ -47,6 +47,7 @@ def records(tool: Tool, pid: int) -> list[dict[str, Any]]:
     return [r for r in tool.records() if r.get("pid") == pid]
 
 
+@pytest.mark.feature("B13 tools", "A17 strings: read")
 def test_sixty_arguments_are_all_there() -> None:
     args = [f"argument-{n}" for n in range(59)] + ["the last one"]
     with Tool("execsnoop") as tool:

@@ -102,6 +102,7 @@ def rows(folder: Path, text: str, *words: str, wanted: int = 3) -> list[tuple[in
     return [(row["who"], row["a"], row["b"]) for row in found]
 
 
+@pytest.mark.feature("A10 maps: filled before the first event")
 @pytest.mark.parametrize("name", MAPS)
 def test_contents_of_the_module_are_there(name: str, tmp_path: Path) -> None:
     if name == "Bloom":
@@ -174,6 +175,7 @@ def enter(call):
    .replace("SEND2", SEND.replace("A,", "2,").replace("B", "0").replace("    e.", "e."))  # fmt: skip
 
 
+@pytest.mark.feature("A10 maps: programs to jump to")
 @pytest.mark.parametrize(("words", "wanted"), [((), [(0, 1), (2, 2)]), (("--extra", "1"), [(1, 2), (2, 2)])])
 def test_programs_to_jump_to_are_chosen_in_python(tmp_path: Path, words: tuple[str, ...],
                                                   wanted: list[tuple[int, int]]) -> None:  # fmt: skip
@@ -199,6 +201,7 @@ def later():
 """ + TAIL.replace("BODY", SEND.replace("A,", "m[call.who],").replace("B", "0"))
 
 
+@pytest.mark.feature("A10 maps: filled before the first event")
 def test_a_function_before_attaching_knows_options_and_maps(tmp_path: Path) -> None:
     assert rows(tmp_path, OPTIONS, "--extra", "21") == [(1, 1, 0), (2, 42, 0), (3, 43, 0)]
 
@@ -228,6 +231,7 @@ osmia_filled[1] = 100
 """ + TAIL.replace("BODY", "osmia_filled[1] += 1\n        osmia_filled[2] += 1")
 
 
+@pytest.mark.feature("B16 pinned maps")
 def test_a_pinned_map_is_filled_once(tmp_path: Path) -> None:
     """The run that makes it fills it; the next one goes on with what it holds."""
     from osmia import Hash, open_map, u32, u64

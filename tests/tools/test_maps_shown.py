@@ -97,6 +97,7 @@ def numbers(text: str) -> list[int]:
     return [int(line) for line in text.split() if re.fullmatch(r"\d+", line)]
 
 
+@pytest.mark.feature("A8 events: perf buffer")
 @pytest.mark.parametrize("off", ["", "ringbuf"])
 def test_perf_buffers_show_the_same_rows(tmp_path: Path, off: str) -> None:
     run = Run(tmp_path, EVENTS.replace("RING", "Ring(Call)"), "-v", OSMIA_FEATURES_OFF=off)
@@ -106,6 +107,7 @@ def test_perf_buffers_show_the_same_rows(tmp_path: Path, off: str) -> None:
     assert ("calls: perf buffers, because this kernel has no ring buffer" in err) == bool(off)
 
 
+@pytest.mark.feature("A16 overwriting ring buffers (flight recorder)")
 def test_a_recorder_shows_what_it_holds_at_the_end_and_when_asked(tmp_path: Path) -> None:
     run = Run(tmp_path, EVENTS.replace("RING", "FlightRecorder(Call, 1 << 16)"))
     call(range(10))
@@ -116,6 +118,7 @@ def test_a_recorder_shows_what_it_holds_at_the_end_and_when_asked(tmp_path: Path
     assert numbers(out) == [*range(10), *range(15)]
 
 
+@pytest.mark.feature("B3 debug output: raw", "B3 debug output: fields")
 def test_the_trace_pipe_is_shown(tmp_path: Path) -> None:
     run = Run(tmp_path, PRINTK)
     call(range(3))

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.kernel
 UNITS = [*TOOLS, *map(str, EXAMPLES)]
 
 
+@pytest.mark.feature("B19 own objects for others")
 @pytest.mark.parametrize("unit", UNITS, ids=[Path(u).stem for u in UNITS])
 def test_bpftool_loads_the_object(unit: str, tmp_path: Path) -> None:
     made = tmp_path / "unit.bpf.o"
@@ -59,6 +60,7 @@ def test_object_does_not_depend_on_the_run(tool: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.anywhere
+@pytest.mark.feature("B13 tools")
 def test_every_tool_is_listed_with_its_first_line() -> None:
     shown = osmia("list").stdout
     for tool in TOOLS:

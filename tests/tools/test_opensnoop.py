@@ -76,6 +76,7 @@ def as_columns(pid: int, comm: str, opens: list[tuple[str, int, int]]) -> list[l
     return [[str(pid), comm, str(fd), str(error), path] for path, fd, error in opens]
 
 
+@pytest.mark.feature("B13 tools", "B4 events as typed objects")
 def test_every_open_is_one_row(files: Files, names: list[str]) -> None:
     with Tool("opensnoop") as tool:
         opens = open_all(files, names)
@@ -93,6 +94,7 @@ def test_rows_are_laid_out_as_in_bcc(files: Files, names: list[str]) -> None:
     )
 
 
+@pytest.mark.feature("A6 filters in the kernel")
 def test_pid_shows_that_process_only(files: Files, names: list[str]) -> None:
     with Files() as other, Tool("opensnoop", "-p", str(files.pid)) as tool:
         opens = open_all(files, names)
@@ -357,6 +359,7 @@ def cgroup2() -> Path:
     raise AssertionError("no cgroup v2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
 
 
+@pytest.mark.feature("A6 filters in the kernel")
 def test_cgroup_and_what_is_below_it(names: list[str]) -> None:
     group = cgroup2() / f"osmia-test-{os.getpid()}"
     (group / "below").mkdir(parents=True)

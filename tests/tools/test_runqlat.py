@@ -98,6 +98,7 @@ def exactly(measure: Callable[[], tuple[int, int]]) -> None:
     raise AssertionError(f"{counted} counted, {turns} turns, also in {ATTEMPTS} attempts")
 
 
+@pytest.mark.feature("B13 tools")
 def test_count_is_the_schedulers_own() -> None:
     """-p: one entry for each turn that the process got after waiting."""
 
@@ -162,6 +163,7 @@ def involuntary(pid: int) -> int:
     return int(found[1])
 
 
+@pytest.mark.feature("B6 histograms printed: by key")
 @pytest.mark.parametrize(("option", "section"), [("-P", "pid"), ("-L", "tid")])
 def test_histogram_per_process_and_thread(option: str, section: str) -> None:
     def measure() -> tuple[int, int]:

@@ -305,6 +305,7 @@ def test_refused_trampolines(prog: LiveProg, number: int, text: str) -> None:
 # --- what was missed ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.feature("F6 probes that missed")
 def test_missed_hits(monkeypatch: pytest.MonkeyPatch, prog: LiveProg) -> None:
     info = bytearray(64)
     struct.pack_into("<Q", info, 48, 7)

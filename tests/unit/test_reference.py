@@ -115,6 +115,7 @@ def test_every_public_name_is_there(name: str) -> None:
     assert f"`{name}" in text
 
 
+@pytest.mark.feature("B15 reference guide")
 @pytest.mark.parametrize("name", sorted(PUBLIC))
 def test_every_map_builtin_hook_and_template_has_an_example(name: str) -> None:
     item = PUBLIC[name]

@@ -123,6 +123,7 @@ def reference_log2(counts: list[int], unit: str, strip: bool) -> list[str]:
     return lines
 
 
+@pytest.mark.feature("B6 histograms printed: power-of-two")
 @patient
 @given(st.lists(st.integers(0, 10**7) | st.just(0), min_size=1, max_size=64), st.booleans())
 def test_log2_is_bcc_s(counts: list[int], strip: bool) -> None:
@@ -130,6 +131,7 @@ def test_log2_is_bcc_s(counts: list[int], strip: bool) -> None:
     assert print_log2(counts, "usecs", strip_leading=strip).splitlines() == reference_log2(counts, "usecs", strip)
 
 
+@pytest.mark.feature("B6 histograms printed: linear")
 def test_linear_is_bcc_s() -> None:
     assert print_linear([1, 0, 3, 0], "fd") == BCC_LINEAR
     assert Histogram("linear", {1: 1, 3: 3}, slots=5).text("fd") == BCC_LINEAR
@@ -298,6 +300,7 @@ def test_shapes_that_cannot_be() -> None:
         Histogram("log2", [0, 1]).minus(Histogram("log2", [0, 2]))
 
 
+@pytest.mark.feature("B6 histograms printed: by key")
 def test_keyed_histograms_in_sections() -> None:
     one = Histogram("log2", [0, 1])
     hists = {b"sdb": one, b"sda\x1b": one}

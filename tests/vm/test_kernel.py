@@ -56,6 +56,9 @@ def test_feature(name: str, record_property: Row) -> None:
     needs(name)
 
 
+@pytest.mark.feature("A3 tracepoints", only="[tracepoint")
+@pytest.mark.feature("A3 raw tracepoints", only="raw_tracepoint")
+@pytest.mark.feature("A3 raw tracepoints with types (tp_btf)", only="tp_btf")
 @pytest.mark.parametrize("hook", sorted(HOOKS))
 def test_hook_counts_exactly(hook: str, record_property: Row) -> None:
     record_property("row", f"hook:{hook}")
@@ -69,6 +72,7 @@ def test_hook_counts_exactly(hook: str, record_property: Row) -> None:
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A4 timed sampling")
 def test_hook_perf_event(record_property: Row) -> None:
     """A period of one: every context switch of this process is seen."""
     record_property("row", "hook:perf_event")
@@ -91,6 +95,7 @@ def probe(ctx):
     record_property("how", link.how)
 
 
+@pytest.mark.feature("A19 iterators")
 def test_hook_iterator(record_property: Row) -> None:
     record_property("row", "hook:iter")
     text = COUNT + """
@@ -108,6 +113,7 @@ def probe(it):
     record_property("how", "natively")
 
 
+@pytest.mark.feature("P1 the next probe of a plan, said with -v")
 @pytest.mark.parametrize("tool", ["biolatency", "execsnoop", "opensnoop", "runqlat"])
 def test_plan_of_a_tool(tool: str, tmp_path: Path, record_property: Row) -> None:
     """Which hooks a tool takes here, from -v; whether its numbers are right is for the tool's own tests."""
