@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from vmtest import features
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_row_has_a_test_and_every_mark_a_row() -> None:
