@@ -43,6 +43,10 @@ def _bind(prog: LiveProg, target: str, fd: int) -> Link:
         if e.errno == errno.EACCES:  # the kernel compares the program's highest offset with the record's size
             raise UserError("the program reads beyond this tracepoint's record", where=f"{prog.name} ({target})",
                             fix="its fields differ in this kernel") from None  # fmt: skip
+        if e.errno == errno.E2BIG:
+            full = "64 programs are attached there, and the kernel takes no more (BPF_TRACE_MAX_PROGS)"
+            fix = "use raw_tracepoint() or tp_btf()"
+            raise UserError(full, where=f"{prog.name} ({target})", fix=fix) from None
         raise failed(prog, target, e) from None
     return Link(target, how, [link_fd, fd] if link_fd >= 0 else [fd], slow_close=True)
 

@@ -87,7 +87,7 @@ def _singly(
 ) -> UserLink:
     kind = _pmu_type(prog)
     retprobe = 1 << _retprobe_bit() if returns else 0
-    if len(places) > _MANY:
+    if len(places) > 1:
         _more_files(len(places))
     fds: list[int] = []
     how = ""
