@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,26 @@ def test_a_tool_leaves_nothing_however_it_ends(net: Network, end: str, tmp_path:
 
 def _kill_keeper(link: FilterLink) -> None:
     os.kill(link._keeper, signal.SIGKILL)
+
+
+def test_a_tool_that_is_killed_while_it_attaches_leaves_nothing(net: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keeper finds nobody to answer to, and detaches all the same."""
+    attach = FilterLink.attach
+
+    def slow(link: FilterLink, prog_fd: int, name: str) -> None:
+        attach(link, prog_fd, name)
+        time.sleep(0.5)  # the keeper's, before it answers
+
+    monkeypatch.setattr(FilterLink, "attach", slow)
+    with running(COUNT) as it:
+        child = os.fork()
+        if not child:
+            it.attach("leaves", device="near0")
+            os._exit(0)
+        wait_for(lambda: filters("egress"), patient(20.0))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        wait_for(lambda: not queues(), patient(20.0))
 
 
 def test_a_keeper_that_was_killed_is_stood_in_for(net: Network) -> None:

@@ -15,7 +15,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from osmia.link.base import Link
 
@@ -50,9 +50,7 @@ def leave(links: Iterable[Link]) -> bool:
 def _wait_for_end(parent: int, kept: list[int]) -> None:
     """The child: drop everything but ``kept`` (readers of our pipes must see their end), outlive the parent."""
     os.setsid()
-    for fd in _open_fds():
-        if fd not in kept:
-            _close(fd)
+    drop_files(kept)
     os.chdir("/")
     # A process is given a new parent only after its old one has closed its files.
     while os.getppid() == parent:
@@ -63,6 +61,13 @@ def close_all(links: Iterable[Link]) -> None:
     """Detach everything now and wait for it; the plain way, for use within a process that goes on."""
     for link in links:
         link.close()
+
+
+def drop_files(kept: Collection[int]) -> None:
+    """What a forked child does with its parent's files: close all but ``kept``."""
+    for fd in _open_fds():
+        if fd not in kept:
+            _close(fd)
 
 
 def _open_fds() -> list[int]:

@@ -27,6 +27,7 @@ from osmia.errors import NotSupported, UserError
 from osmia.kernel import net
 from osmia.kernel.rtnetlink import EGRESS, INGRESS, Rtnetlink
 from osmia.link.base import Link, failed, refused
+from osmia.link.detach import drop_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,21 +172,18 @@ def _keep(link: FilterLink, prog: LiveProg, gate: int, answer: int) -> None:
         for number in _IGNORED:
             _signal.signal(number, _signal.SIG_IGN)
         os.setsid()
-        kept = {gate, answer, prog.fd, link._netlink.fileno()}
-        for fd in sorted(int(name) for name in os.listdir("/proc/self/fd")):
-            if fd not in kept:
-                _close(fd)
+        drop_files({gate, answer, prog.fd, link._netlink.fileno()})
         os.chdir("/")
         with open("/proc/self/comm", "w", encoding="ascii") as comm:
             comm.write("osmia-tc-keeper")
         life = net.claim(_ADDRESS + link._word)
+        said = b"0"
         try:
             link.attach(prog.fd, prog.name)
-            os.close(prog.fd)  # the filter holds the program
-            os.write(answer, b"0")
         except OSError as e:
-            os.write(answer, f"{e.errno or errno.EIO} {e.strerror}".encode())
-        os.close(answer)
+            said = f"{e.errno or errno.EIO} {e.strerror}".encode()
+        os.close(prog.fd)  # the filter holds the program
+        _answer(answer, said)
         while os.read(gate, 64):
             pass
         link.detach()
@@ -196,11 +194,13 @@ def _keep(link: FilterLink, prog: LiveProg, gate: int, answer: int) -> None:
         os._exit(status)
 
 
-def _close(fd: int) -> None:
-    try:  # noqa: SIM105
-        os.close(fd)
-    except OSError:  # the directory listing's own
+def _answer(fd: int, said: bytes) -> None:
+    """Tell the parent, if it is still there to be told."""
+    try:  # noqa: SIM105 - contextlib takes 3 ms to import
+        os.write(fd, said)
+    except BrokenPipeError:
         pass
+    os.close(fd)
 
 
 class _alone:
