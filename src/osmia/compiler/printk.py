@@ -11,7 +11,6 @@ the kernel itself would load it and then print nothing.
 
 from __future__ import annotations
 
-import re
 
 from osmia.compiler import kmem, texts, tir
 from osmia.compiler import syntax as ast
@@ -50,10 +49,10 @@ def call(fn: Fn, node: ast.Call) -> Val:
             values.append(part)
     if any(ord(char) > 126 or ord(char) < 32 for char in form):
         fn.fail(node, "the kernel prints plain ASCII only", "leave out other characters and line ends")
-    behind = re.search(r"%s[A-Za-z0-9]", form)
-    if behind is not None:
-        fn.fail(node, f"behind a text the kernel prints only a space or a sign, not {behind[0][-1]!r}",
-                "put something between them")  # fmt: skip
+    for behind in form.replace("%%", "").split("%s")[1:]:
+        if behind[:1].isalnum():
+            fn.fail(node, f"behind a text the kernel prints only a space or a sign, not {behind[0]!r}",
+                    "put something between them")  # fmt: skip
     _emit(fn, node, form, values)
     return const(None)
 

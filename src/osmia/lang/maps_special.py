@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from osmia.errors import NotFound
 from osmia.lang.builtins import machine
 from osmia.lang.codec import decoder, encode
 from osmia.lang.maps import DEFAULT_ENTRIES, Hash, Map, MapBase, _MapType, _name, _plain
@@ -199,6 +198,8 @@ class ProgArray(MapBase):
             raise IndexError(f"slot {index} of {self.max_entries}: say so with max_entries=")
         self.progs[index] = _jumped_to(prog)
         if self.live is not None and not self._put(index, prog):
+            from osmia.errors import NotFound
+
             raise NotFound(f"{prog.name} is not loaded, so nothing can jump to it", where=self.name)
 
     def __delitem__(self, index: int) -> None:
