@@ -78,6 +78,7 @@ ONE = "tests/kernel/test_it.py::test_one"
 @pytest.mark.parametrize(("results", "tests", "wanted"), [
     ({f"{ONE}[on_enter]": "passed", f"{ONE}[on_raw]": "failed"}, [(ONE, "on_enter")], "yes"),
     ({f"{ONE}[on_enter]": "passed", f"{ONE}[on_raw]": "failed"}, [(ONE, "")], "**fails** (1 of 2)"),
+    ({f"{ONE}[xdp]": "passed", f"{ONE}[native-xdp]": "failed"}, [(ONE, "[xdp")], "yes"),
     ({ONE: "passed", f"{ONE}_more": "failed"}, [(ONE, "")], "yes"),
     ({f"{ONE}[1]": "passed", f"{ONE}[2]": "skipped"}, [(ONE, "")], "some"),
     ({f"{ONE}[1]": "skipped"}, [(ONE, "")], "no: since 6.6"),
