@@ -11,7 +11,6 @@ the kernel itself would load it and then print nothing.
 
 from __future__ import annotations
 
-
 from osmia.compiler import kmem, texts, tir
 from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn
