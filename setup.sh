@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Makes .venv with osmia and its compiler in it.  May be run again at any time.
+# Makes .venv with osmia, its compiler and its reader of C++ and Rust names in it.  May be run again at any time.
 #   ./setup.sh            to use osmia
 #   ./setup.sh test       to test it, too
 set -eu
 cd "$(dirname "$0")"
 python=${PYTHON:-python3}
-extras=compiler
-[ "${1:-}" = test ] && extras=compiler,test
+extras=compiler,symbols
+[ "${1:-}" = test ] && extras=compiler,symbols,test
 
 fail() {
     echo "setup: $*" >&2

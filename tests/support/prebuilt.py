@@ -8,6 +8,8 @@ compiles and says in ``OSMIA_TEST_PREBUILT`` where.
 from __future__ import annotations
 
 import atexit
+import functools
+import lzma
 import os
 import shutil
 import subprocess
@@ -19,6 +21,7 @@ TESTS = Path(__file__).resolve().parent.parent
 WORKLOADS = TESTS / "workloads"
 LIVE = TESTS / "fixtures" / "live"
 USER = TESTS / "fixtures" / "user"
+SYMBOLS = TESTS / "fixtures" / "symbols"
 CLANGS = ("clang", *(f"clang-{version}" for version in range(14, 23)))
 _own = ""
 
@@ -81,6 +84,48 @@ def user(name: str, into: Path | None = None) -> str:
     return str(out)
 
 
+#: How ``fixtures/symbols/where.c`` is linked, and what is then done to it.
+WHERE = {
+    "pie": ((), ""),
+    "fixed": (("-no-pie",), ""),
+    "static": (("-static",), ""),
+    "bare": ((), "strip"),
+    "linked": ((), "link"),  # the debug file is found by name and known by its build id
+    "checked": (("-Wl,--build-id=none",), "link"),  # ... known by its checksum
+    "packed": ((), "pack"),
+}
+
+
+def where(variant: str, into: Path | None = None) -> str:
+    """Path of ``tests/fixtures/symbols/where.c``, made as :data:`WHERE` says; beside it NAME.full is not stripped."""
+    made = f"where-{variant}"
+    have = None if into else _made(made)
+    if have:
+        return str(have)
+    compiler = next((c for c in ("gcc", "cc") if shutil.which(c)), None)
+    assert compiler, "a C compiler is needed for the traced programs: apt-get install gcc libc6-dev"
+    flags, then = WHERE[variant]
+    folder = into or _folder()
+    full, out, debug = folder / f"{made}.full", folder / made, folder / f"{made}.debug"
+    run = functools.partial(subprocess.run, check=True, cwd=folder)
+    run([compiler, "-O2", "-Wall", "-Werror", *flags, "-o", str(full), str(SYMBOLS / "where.c")])
+    work = folder / f"{made}.part"  # the name appears when it is whole
+    shutil.copy(full, work)
+    if then:
+        run(["strip", str(work)])
+    if then in ("link", "pack"):
+        run(["objcopy", "--only-keep-debug", str(full), str(debug)])
+    if then == "link":
+        run(["objcopy", f"--add-gnu-debuglink={debug.name}", str(work)])
+    if then == "pack":
+        packed = folder / f"{made}.xz"
+        packed.write_bytes(lzma.compress(debug.read_bytes()))
+        debug.unlink()
+        run(["objcopy", "--add-section", f".gnu_debugdata={packed}", str(work)])
+    work.rename(out)
+    return str(out)
+
+
 def build_all(folder: str) -> None:
     """Compile everything into ``folder``, for ``OSMIA_TEST_PREBUILT``."""
     into = Path(folder)
@@ -90,6 +135,8 @@ def build_all(folder: str) -> None:
         bpf_object(source.stem, into)
     for source in sorted(USER.glob("*.c")):
         user(source.stem, into)
+    for variant in WHERE:
+        where(variant, into)
 
 
 if __name__ == "__main__":

@@ -45,15 +45,20 @@ def refresh() -> None:
     _text = _ends = _sorted = None
 
 
+def read() -> bytes:
+    """The file as it is now.  UserError where it cannot be read."""
+    try:
+        with open(PATH, "rb", buffering=0) as file:
+            return file.readall()
+    except OSError as e:
+        raise UserError(f"cannot read the kernel's symbols: {e.strerror}", where=PATH) from None
+
+
 def text() -> bytes:
-    """The file as it is; kept until :func:`refresh`.  UserError where it cannot be read."""
+    """The file as it was when it was first read; kept until :func:`refresh`.  UserError where it cannot be read."""
     global _text
     if _text is None:
-        try:
-            with open(PATH, "rb", buffering=0) as file:
-                _text = file.readall()
-        except OSError as e:
-            raise UserError(f"cannot read the kernel's symbols: {e.strerror}", where=PATH) from None
+        _text = read()
     return _text
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from osmia.errors import UserError
+from osmia.symbols import libs
 from osmia.symbols.image import Image
 
 #: Where debug packages put their files.
@@ -31,20 +32,25 @@ def minidebug(image: Image) -> Image | None:
         return None
 
 
-def separate(image: Image) -> Image | None:
+def separate(image: Image, path: str = "", root: str | None = None) -> Image | None:
     """The debug package's file for ``image``, by build id and then by debug link; None where there is none.
 
-    A file found by name only counts if its checksum (or build id) agrees.
+    ``path`` is the file's name as its process sees it and ``root`` the prefix
+    of that process's files; by default both are taken from how the image was
+    opened.  A file found by name only counts if its checksum (or build id)
+    agrees.
     """
+    if root is None:
+        root = _root_of(image.path)
+    path = path or image.path.removeprefix(root)
     id = image.build_id()
-    root = _root_of(image.path)
     if id:
-        found = _open(f"{root}{ROOT}/.build-id/{id[:2]}/{id[2:]}.debug")
+        found = _open(root, f"{ROOT}/.build-id/{id[:2]}/{id[2:]}.debug")
         if found is not None:
-            if found.build_id() == id:
+            if found.build_id() == id and found.inode != image.inode:
                 return found
             found.close()
-    return _linked(image, root, id)
+    return _linked(image, path, root, id)
 
 
 def _root_of(path: str) -> str:
@@ -53,7 +59,7 @@ def _root_of(path: str) -> str:
     return "/".join(parts[:4]) if parts[:2] == ["", "proc"] and parts[3:4] == ["root"] else ""
 
 
-def _linked(image: Image, root: str, id: str) -> Image | None:
+def _linked(image: Image, path: str, root: str, id: str) -> Image | None:
     section = image.section(".gnu_debuglink")
     if section is None:
         return None
@@ -62,10 +68,11 @@ def _linked(image: Image, root: str, id: str) -> Image | None:
     if not name or "/" in name or len(raw) < 4:
         return None
     wanted = int.from_bytes(raw[-4:], "little")
-    folder = os.path.dirname(os.path.realpath(image.path))
-    inside = folder[len(root) :] if root and folder.startswith(root) else folder
-    for place in (f"{folder}/{name}", f"{folder}/.debug/{name}", f"{root}{ROOT}{inside}/{name}"):
-        found = _open(place)
+    folders = [os.path.dirname(path)]
+    if (real := os.path.dirname(_real(root, path))) not in folders:
+        folders.append(real)
+    for place in [f"{folder}{end}" for folder in folders for end in ("", "/.debug")] + [ROOT + one for one in folders]:
+        found = _open(root, f"{place}/{name}")
         if found is None:
             continue
         if found.inode != image.inode and (found.build_id() == id if id else _checksum(found) == wanted):
@@ -74,9 +81,17 @@ def _linked(image: Image, root: str, id: str) -> Image | None:
     return None
 
 
-def _open(path: str) -> Image | None:
+def _real(root: str, path: str) -> str:
+    """``path`` without links.  Behind ``root`` they are followed one by one: absolute ones do not mean our root."""
     try:
-        return Image(path)
+        return libs.within(root, path) if root else os.path.realpath(path)
+    except UserError:
+        return path
+
+
+def _open(root: str, path: str) -> Image | None:
+    try:
+        return Image(root + _real(root, path) if root else path)
     except UserError:
         return None
 

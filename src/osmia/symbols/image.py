@@ -16,6 +16,7 @@ from osmia.obj import ptregs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Iterator
 
 PT_LOAD, PT_NOTE = 1, 4
@@ -58,6 +59,9 @@ class Image:
     UserError (no ELF, or damaged).  Close it, or use ``with``.
     """
 
+    _map: mmap.mmap | None
+    _raw: bytes | mmap.mmap
+
     def __init__(self, path: str, name: str = "") -> None:
         self.path = path
         self.name = name or path
@@ -77,6 +81,7 @@ class Image:
         self = cls.__new__(cls)
         self.path, self.name, self.data = "", name, memoryview(data)
         self._map = None
+        self._raw = data
         self.inode = (0, 0)
         self.mtime_ns = 0
         try:
@@ -100,7 +105,7 @@ class Image:
             info = os.fstat(fd)
             self.inode = (info.st_dev, info.st_ino)
             self.mtime_ns = info.st_mtime_ns
-            self._map: mmap.mmap | None = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+            self._map = self._raw = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError):  # a directory, a device, an empty file
             raise UserError("not a program or library", where=self.name) from None
         finally:
@@ -115,6 +120,7 @@ class Image:
 
     def close(self) -> None:
         """Unmap the file.  May be called twice."""
+        self._raw = b""
         self.data.release()
         if self._map is not None:
             try:
@@ -181,6 +187,13 @@ class Image:
         if section.type == SHT_NOBITS or section.offset + section.size > len(self.data):
             raise self.damaged(f"section {section.name} lies outside of the file")
         return self.data[section.offset : section.offset + section.size]
+
+    def string(self, offset: int, limit: int = 1 << 16) -> bytes:
+        """The bytes from file offset ``offset`` to the next NUL; empty without one within ``limit``."""
+        if offset >= len(self._raw):
+            return b""
+        end = self._raw.find(b"\0", offset, offset + limit)
+        return self._raw[offset:end] if end > offset else b""
 
     # -- places ---------------------------------------------------------
 

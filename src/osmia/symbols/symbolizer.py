@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for stacks: the one object that tools ask.
+
+It reads nothing before an address is asked for, keeps the symbols of each
+file once whoever has it mapped, and stays below a set number of bytes.  What
+cannot be named keeps its build id and offset in the file, so that it can be
+named later, or elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+
+from osmia.errors import UserError
+from osmia.symbols import demangle, jit
+from osmia.symbols.frame import JIT, UNKNOWN, USER, Frame
+from osmia.symbols.ksyms import Ksyms
+from osmia.symbols.processes import Processes, Program
+from osmia.symbols.store import LIMIT, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from osmia.symbols.elf_names import Names
+    from osmia.symbols.image import Image
+    from osmia.symbols.maps import Mapping
+
+#: Frames that are kept, of all processes together.
+_MOST_FRAMES = 200_000
+
+
+class Symbolizer:
+    """Names of kernel and user addresses.
+
+    ``limit`` is in bytes, for what is read from files; ``ksyms`` stands in
+    for this kernel's symbols.  ``processes`` takes records of fork, exec,
+    mmap and exit.  Close it, or use ``with``.
+    """
+
+    def __init__(self, limit: int = LIMIT, ksyms: Ksyms | None = None) -> None:
+        self.kernel = ksyms if ksyms is not None else Ksyms()
+        self.store = Store(limit)
+        self.processes = Processes()
+        self._kept_frames = 0
+        self._mangled = False
+        self._advice: dict[str, str] = {}
+
+    def __enter__(self) -> Symbolizer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Unmap all files and forget all processes."""
+        self.store.close()
+        self.processes.close()
+
+    # -- processes ------------------------------------------------------
+
+    def remember(self, pid: int) -> bool:
+        """Look at process ``pid`` now and open the files that it has mapped, for when it is gone.
+
+        False if nothing could be seen: it is gone already, or not ours to see.
+        """
+        program = self.processes.at(pid)
+        program.look_again()
+        for mapping in program.maps:
+            if mapping.has_file or mapping.path == "[vdso]":
+                self.store.of_mapping(program.maps, mapping)
+            elif not program.jit:
+                program.perf_map().refresh()
+        return len(program.maps) > 0
+
+    # -- user addresses -------------------------------------------------
+
+    def user(self, pid: int, address: int, time: int = 0) -> Frame:
+        """The function at ``address`` of process ``pid`` at ``time`` (ns; 0: now)."""
+        return self._frames(pid, (address,), time)[0]
+
+    def users(self, pid: int, addresses: Iterable[int], time: int = 0) -> list[Frame]:
+        """The functions at many addresses, in their order; faster than one by one."""
+        return self._frames(pid, list(addresses), time)
+
+    def user_stack(self, pid: int, addresses: Sequence[int], time: int = 0) -> list[Frame]:
+        """The frames of a stack, innermost first.
+
+        All but the first are addresses that calls return to: the function
+        that is named is the one with the call, even if that is its last
+        instruction.
+        """
+        return self._frames(pid, [*addresses[:1], *[-address for address in addresses[1:]]], time)
+
+    def build_id(self, id: str, offset: int, path: str = "", *, back: bool = False) -> Frame:
+        """The function at byte ``offset`` of the file with build id ``id``, as BPF_F_USER_BUILD_ID gives them.
+
+        ``id`` is hexadecimal.  ``path`` is where it may be; it is looked for among the files seen so
+        far and those of debug packages too.
+        """
+        names = self.store.of_build_id(id, path)
+        frame = Frame(0, USER, "", 0, path or f"build id {id[:12]}", id, offset)
+        if names is not None:
+            address = names.image.address_of(offset - 1 if back else offset)
+            frame.module = path or names.path
+            self._name(frame, names, address if address is not None else -1, 1 if back else 0)
+            self.store.trim()
+        return frame
+
+    def in_file(self, path: str, offset: int) -> Frame:
+        """The function at byte ``offset`` of a file.  Raises what :class:`Image` raises."""
+        names = self.store.of_path(path)
+        frame = Frame(0, USER, "", 0, path, names.build_id, offset)
+        address = names.image.address_of(offset)
+        self._name(frame, names, address if address is not None else -1, 0)
+        self.store.trim()
+        return frame
+
+    def _frames(self, pid: int, keys: Sequence[int], time: int) -> list[Frame]:
+        """``keys`` are addresses, negative for those that calls return to."""
+        program = self.processes.at(pid, time)
+        known = program.frames
+        wanted = [key for key in set(keys) if key not in known]
+        if wanted:
+            if self._kept_frames + len(wanted) > _MOST_FRAMES:
+                for one in self.processes.programs():
+                    one.frames.clear()
+                self._kept_frames = 0
+            self._kept_frames += len(wanted)
+            missing = self._resolve(program, wanted)
+            if missing and program.look_again():
+                self._resolve(program, missing)
+            self.store.trim()
+        return [known[key] for key in keys]
+
+    def _resolve(self, program: Program, keys: list[int]) -> list[int]:
+        """Make frames; the keys at whose address nothing is mapped as far as is known."""
+        keys.sort(key=abs)
+        missing = []
+        frames, maps = program.frames, program.maps
+        mapping: Mapping | None = None
+        names: Names | None = None
+        end = delta = shift = evicted = 0
+        id = path = ""
+        for key in keys:
+            address, back = (key, 0) if key >= 0 else (-key, 1)
+            at = address - back
+            if at >= end or evicted != self.store.evicted:
+                mapping = maps.find(at)
+                if mapping is None:
+                    frames[key] = Frame(address, UNKNOWN)
+                    missing.append(key)
+                    end = 0
+                    continue
+                end = mapping.end
+                names = None
+                if mapping.has_file or mapping.path == "[vdso]":
+                    names = self.store.of_mapping(maps, mapping)
+                shift = mapping.offset - mapping.start
+                delta = shift + _distance(names.image, mapping) if names is not None else 0
+                id, path = mapping.build_id, mapping.path
+                evicted = self.store.evicted
+            if names is None:
+                assert mapping is not None
+                frames[key] = self._nameless(program, mapping, address, back)
+                continue
+            frame = frames[key] = Frame(address, USER, "", 0, path, id, address + shift)
+            self._name(frame, names, at + delta, back)
+        return missing
+
+    def _name(self, frame: Frame, names: Names, address: int, back: int) -> None:
+        """Fill in name and offset; ``address`` is the file's own, and ``back`` less than what the frame says."""
+        found = names.at(address)
+        if found is None and back:  # a signal's trampoline is not called: its first instruction is returned to
+            found = names.at(address + 1)
+        if found is not None:
+            frame.name = found[0]
+            frame.offset = address + back - found[1]
+            if found[0][:2] in ("_Z", "_R"):
+                self._mangled = True
+
+    def _nameless(self, program: Program, mapping: Mapping, address: int, back: int) -> Frame:
+        """A frame in a file that cannot be had, or in memory without one."""
+        if mapping.has_file or mapping.path == "[vdso]":
+            offset = address - mapping.start + mapping.offset
+            return Frame(address, USER, "", 0, mapping.path, mapping.build_id, offset)
+        found = None
+        table = program.perf_map()
+        for _ in range(2):
+            found = table.at(address - back)
+            if found is not None or not table.refresh():
+                break
+        if found is not None:
+            return Frame(address, JIT, found[0], address - found[1])
+        if not mapping.path:
+            self._advise(program)
+        return Frame(address, UNKNOWN, "", 0, mapping.path if mapping.path[:1] == "[" else "[anon]")
+
+    # -- what could not be done -----------------------------------------
+
+    def _advise(self, program: Program) -> None:
+        maps = program.maps
+        text = jit.advice(maps.program)
+        table = program.perf_map()
+        if text and table.problem:
+            name = os.path.basename(maps.program)
+            self._advice[f"process {maps.pid} ({name})"] = f"{table.problem}; {text.replace('PID', str(maps.own_pid))}"
+
+    def notes(self) -> list[str]:
+        """Why names are missing, one sentence each: for the end of a report."""
+        out = [f"{where}: {what}" for where, what in {**self.store.problems, **self._advice}.items()]
+        gone = [one for one in self.processes.programs() if one.problem]
+        out += [f"process {one.maps.pid}: {one.problem}" for one in gone]
+        if self._mangled and not demangle.available():
+            out.append('names of C++ and Rust functions are as in their files; pip install "osmia[symbols]"')
+        return out
+
+
+def _distance(image: Image, mapping: Mapping) -> int:
+    """Address in the file less offset in the file, for the segment that ``mapping`` maps."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    best = None
+    for one in image.segments:
+        first = one.offset // page * page
+        if first <= mapping.offset < one.offset + one.file_size and (best is None or one.executable):
+            best = one
+    return best.address - best.offset if best is not None else 0
+
+
+def of_process(pid: int, addresses: Iterable[int]) -> list[Frame]:
+    """Names for a few addresses of one process, once.  Raises UserError if there is no such process."""
+    with Symbolizer() as symbolizer:
+        program = symbolizer.processes.at(pid)
+        if program.problem:
+            raise UserError(program.problem)
+        return symbolizer.users(pid, addresses)
