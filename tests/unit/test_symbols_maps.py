@@ -142,7 +142,8 @@ def lookup(text: bytes, address: int) -> str:
 
 
 def test_lines_of_a_jit_map() -> None:
-    text = b"7f00 20 LazyCompile:*f /app/x.js:1\n0x7f40 0x10 py::run:/a.py\nrubbish\nzz 10 a\n7f60 0 empty\n7f70 10\n8000 8 end"
+    text = b"7f00 20 LazyCompile:*f /app/x.js:1\n0x7f40 0x10 py::run:/a.py\nrubbish\n"
+    text += b"zz 10 a\n7f60 0 empty\n7f70 10\n8000 8 end"
     for address, name in ((0x7F00, "LazyCompile:*f /app/x.js:1"), (0x7F1F, "LazyCompile:*f /app/x.js:1"), (0x7F20, ""),
                           (0x7F45, "py::run:/a.py"), (0x7F60, ""), (0x7F70, ""), (0x8007, "end"), (0x8008, ""),
                           (0, "")):  # fmt: skip

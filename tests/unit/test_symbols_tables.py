@@ -25,7 +25,7 @@ from osmia.symbols.ksyms import Ksyms
 
 BASE = 0xFFFFFFFF81000000
 MODULE = 0xFFFFFFFFC0100000
-TEXT = """\
+TEXT = b"""\
 0000000000000000 A fixed_percpu_data
 0000000000001000 A cpu_debug_store
 ffffffff81000000 T _stext
@@ -50,7 +50,7 @@ ffffffffc0100180 d table	[dummy]
 ffffffffc0300000 t ftrace_trampoline	[__builtin__ftrace]
 ffffffffc0400000 t bpf_prog_6deef7357e7b4530_count	[bpf]
 ffffffffc0400100 t bpf_prog_1234567890abcdef	[bpf]
-""".encode()
+"""
 LOADED = {"dummy": Module("dummy", MODULE, 0x1000, "abcd")}
 
 

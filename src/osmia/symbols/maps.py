@@ -136,9 +136,17 @@ class Maps:
             self.program = os.readlink(f"/proc/{pid}/exe").removesuffix(_DELETED)
             if libs.root_of(pid):
                 self._root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._seen_from_inside(os.readlink(f"/proc/{pid}/root"))
         except OSError:  # gone in between, a kernel thread, not ours
             pass
         return self
+
+    def _seen_from_inside(self, root: str) -> None:
+        """Paths in ``maps`` are those of the reader, where it can reach them: of a chroot, with its folder in front."""
+        if root != "/":
+            for one in self._mappings:
+                if one.path.startswith(root + "/"):
+                    one.path = one.path.removeprefix(root)
 
     def _read_status(self) -> None:
         try:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 
-from osmia.errors import UserError
 from osmia.symbols import demangle, jit
 from osmia.symbols.frame import JIT, UNKNOWN, USER, Frame
 from osmia.symbols.ksyms import Ksyms
+from osmia.symbols.maps import Maps
 from osmia.symbols.processes import Processes, Program
 from osmia.symbols.store import LIMIT, Store
 
@@ -228,9 +228,7 @@ def _distance(image: Image, mapping: Mapping) -> int:
 
 
 def of_process(pid: int, addresses: Iterable[int]) -> list[Frame]:
-    """Names for a few addresses of one process, once.  Raises UserError if there is no such process."""
+    """Names for a few addresses of one process, once.  Raises NotFound (no such process), NotPermitted."""
     with Symbolizer() as symbolizer:
-        program = symbolizer.processes.at(pid)
-        if program.problem:
-            raise UserError(program.problem)
+        symbolizer.processes.hand_in(Maps.capture(pid))
         return symbolizer.users(pid, addresses)
