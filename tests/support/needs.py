@@ -85,3 +85,9 @@ def needing(name: str, since: str = "") -> Any:
         return run
 
     return wrap
+
+
+def only_on(machine: str, why: str) -> pytest.MarkDecorator:
+    """A mark for what exists for one kind of machine only (a name as ``uname -m`` gives it)."""
+    here = os.uname().machine
+    return pytest.mark.skipif(here != machine, reason=f"{why}; this is {here}")

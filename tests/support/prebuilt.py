@@ -126,6 +126,19 @@ def where(variant: str, into: Path | None = None) -> str:
     return str(out)
 
 
+def chain(into: Path | None = None) -> str:
+    """Path of the compiled ``tests/fixtures/symbols/chain.c``: no frame pointers, functions found when first called."""
+    have = None if into else _made("chain")
+    if have:
+        return str(have)
+    compiler = next((c for c in ("gcc", "cc") if shutil.which(c)), None)
+    assert compiler, "a C compiler is needed for the traced programs: apt-get install gcc libc6-dev"
+    out = (into or _folder()) / "chain"
+    flags = ["-O2", "-Wall", "-Werror", "-fomit-frame-pointer", "-fno-builtin", "-Wl,-z,lazy"]
+    subprocess.run([compiler, *flags, "-o", str(out), str(SYMBOLS / "chain.c")], check=True)
+    return str(out)
+
+
 def build_all(folder: str) -> None:
     """Compile everything into ``folder``, for ``OSMIA_TEST_PREBUILT``."""
     into = Path(folder)
@@ -137,6 +150,7 @@ def build_all(folder: str) -> None:
         user(source.stem, into)
     for variant in WHERE:
         where(variant, into)
+    chain(into)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from osmia.symbols.spans import Spans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from osmia.symbols.eh_frame import EhFrame
     from osmia.symbols.spans import Row
 
 STT_NOTYPE, STT_FUNC, STT_IFUNC = 0, 2, 10
@@ -156,16 +157,21 @@ class Names:
         self._sources: list[Source | gopclntab.Functions] = []
         self._further = [self._full, self._dynamic, self._packed, self._separate, self._go]
         self._images: list[Image] = []
+        self._rules: EhFrame | None = None
 
     @property
     def memory(self) -> int:
         """Memory taken: arrays, names and unpacked tables; not what is mapped from files."""
-        unpacked = sum(len(image.data) for image in self._images if not image.path)
+        rules = self._rules.memory if self._rules is not None else 0
+        unpacked = rules + sum(len(image.data) for image in self._images if not image.path)
         return 2000 + sum(source.memory for source in self._sources) + unpacked
 
     def close(self) -> None:
         """Unmap everything."""
         self._sources, self._further = [], []
+        if self._rules is not None:
+            self._rules.close()
+            self._rules = None
         for image in (self.image, *self._images):
             image.close()
         self._images = []
@@ -188,6 +194,14 @@ class Names:
                 if found is not None:
                     return found
         return None
+
+    def rules(self) -> EhFrame:
+        """How to unwind stacks through this file.  Raises what :class:`EhFrame` raises."""
+        if self._rules is None:
+            from osmia.symbols.eh_frame import EhFrame
+
+            self._rules = EhFrame(self.image)
+        return self._rules
 
     # -- the tables -----------------------------------------------------
 

@@ -214,6 +214,19 @@ class Image:
                 return offset - one.offset + one.address
         return None
 
+    def distance(self, offset: int) -> int:
+        """Address less file offset, for a mapping of the file that begins at ``offset``.
+
+        Mappings begin at pages, segments where they like: the segment is the
+        one whose pages these are, an executable one if there is a choice.
+        """
+        page = os.sysconf("SC_PAGE_SIZE")
+        best = None
+        for one in self.segments:
+            if one.offset // page * page <= offset < one.offset + one.file_size and (best is None or one.executable):
+                best = one
+        return best.address - best.offset if best is not None else 0
+
     # -- notes ----------------------------------------------------------
 
     def notes(self, name: str = "") -> Iterator[tuple[bytes, int, memoryview]]:

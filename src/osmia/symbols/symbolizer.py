@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from osmia.symbols import demangle, jit
+from osmia.symbols import demangle, jit, unwind
 from osmia.symbols.frame import JIT, UNKNOWN, USER, Frame
 from osmia.symbols.ksyms import Ksyms
 from osmia.symbols.maps import Maps
@@ -20,11 +20,11 @@ from osmia.symbols.store import LIMIT, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from osmia.symbols import maps
     from osmia.symbols.elf_names import Names
-    from osmia.symbols.image import Image
-    from osmia.symbols.maps import Mapping
+    from osmia.symbols.unwind import Unwound
 
 #: Frames that are kept, of all processes together.
 _MOST_FRAMES = 200_000
@@ -83,14 +83,32 @@ class Symbolizer:
         """The functions at many addresses, in their order; faster than one by one."""
         return self._frames(pid, list(addresses), time)
 
-    def user_stack(self, pid: int, addresses: Sequence[int], time: int = 0) -> list[Frame]:
+    def user_stack(
+        self, pid: int, addresses: Sequence[int], time: int = 0, *, exact: Collection[int] = (0,)
+    ) -> list[Frame]:  # fmt: skip
         """The frames of a stack, innermost first.
 
         All but the first are addresses that calls return to: the function
         that is named is the one with the call, even if that is its last
-        instruction.
+        instruction.  ``exact`` are the numbers of the frames that did not
+        call: the first, and those that a signal interrupted.
         """
-        return self._frames(pid, [*addresses[:1], *[-address for address in addresses[1:]]], time)
+        keys = [address if n in exact else -address for n, address in enumerate(addresses)]
+        return self._frames(pid, keys, time)
+
+    def unwind(self, pid: int, registers: Mapping[int, int], stack: bytes, start: int, time: int = 0) -> Unwound:
+        """Addresses of a stack from a copy of it, for programs without frame pointers.
+
+        ``registers`` are by DWARF number (:func:`osmia.symbols.unwind.of_sample`
+        makes them of a perf sample), ``stack`` is what was in memory from
+        ``start`` on.
+        """
+        program = self.processes.at(pid, time)
+        found = unwind.unwind(registers, stack, start, program.maps, self.store)
+        if found.unmapped and program.look_again():
+            found = unwind.unwind(registers, stack, start, program.maps, self.store)
+        self.store.trim()
+        return found
 
     def build_id(self, id: str, offset: int, path: str = "", *, back: bool = False) -> Frame:
         """The function at byte ``offset`` of the file with build id ``id``, as BPF_F_USER_BUILD_ID gives them.
@@ -137,8 +155,8 @@ class Symbolizer:
         """Make frames; the keys at whose address nothing is mapped as far as is known."""
         keys.sort(key=abs)
         missing = []
-        frames, maps = program.frames, program.maps
-        mapping: Mapping | None = None
+        frames = program.frames
+        mapping: maps.Mapping | None = None
         names: Names | None = None
         end = delta = shift = evicted = 0
         id = path = ""
@@ -146,7 +164,7 @@ class Symbolizer:
             address, back = (key, 0) if key >= 0 else (-key, 1)
             at = address - back
             if at >= end or evicted != self.store.evicted:
-                mapping = maps.find(at)
+                mapping = program.maps.find(at)
                 if mapping is None:
                     frames[key] = Frame(address, UNKNOWN)
                     missing.append(key)
@@ -155,9 +173,9 @@ class Symbolizer:
                 end = mapping.end
                 names = None
                 if mapping.has_file or mapping.path == "[vdso]":
-                    names = self.store.of_mapping(maps, mapping)
+                    names = self.store.of_mapping(program.maps, mapping)
                 shift = mapping.offset - mapping.start
-                delta = shift + _distance(names.image, mapping) if names is not None else 0
+                delta = shift + names.image.distance(mapping.offset) if names is not None else 0
                 id, path = mapping.build_id, mapping.path
                 evicted = self.store.evicted
             if names is None:
@@ -179,7 +197,7 @@ class Symbolizer:
             if found[0][:2] in ("_Z", "_R"):
                 self._mangled = True
 
-    def _nameless(self, program: Program, mapping: Mapping, address: int, back: int) -> Frame:
+    def _nameless(self, program: Program, mapping: maps.Mapping, address: int, back: int) -> Frame:
         """A frame in a file that cannot be had, or in memory without one."""
         if mapping.has_file or mapping.path == "[vdso]":
             offset = address - mapping.start + mapping.offset
@@ -199,12 +217,12 @@ class Symbolizer:
     # -- what could not be done -----------------------------------------
 
     def _advise(self, program: Program) -> None:
-        maps = program.maps
-        text = jit.advice(maps.program)
+        who = program.maps
+        text = jit.advice(who.program)
         table = program.perf_map()
         if text and table.problem:
-            name = os.path.basename(maps.program)
-            self._advice[f"process {maps.pid} ({name})"] = f"{table.problem}; {text.replace('PID', str(maps.own_pid))}"
+            name = os.path.basename(who.program)
+            self._advice[f"process {who.pid} ({name})"] = f"{table.problem}; {text.replace('PID', str(who.own_pid))}"
 
     def notes(self) -> list[str]:
         """Why names are missing, one sentence each: for the end of a report."""
@@ -214,17 +232,6 @@ class Symbolizer:
         if self._mangled and not demangle.available():
             out.append('names of C++ and Rust functions are as in their files; pip install "osmia[symbols]"')
         return out
-
-
-def _distance(image: Image, mapping: Mapping) -> int:
-    """Address in the file less offset in the file, for the segment that ``mapping`` maps."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    best = None
-    for one in image.segments:
-        first = one.offset // page * page
-        if first <= mapping.offset < one.offset + one.file_size and (best is None or one.executable):
-            best = one
-    return best.address - best.offset if best is not None else 0
 
 
 def of_process(pid: int, addresses: Iterable[int]) -> list[Frame]:
