@@ -27,7 +27,7 @@ from osmia.symbols import symbolizer
 from osmia.symbols.frame import JIT, UNKNOWN, USER
 from osmia.symbols.image import Image
 from osmia.symbols.ksyms import Ksyms
-from osmia.symbols.maps import Maps
+from osmia.symbols.maps import Mapping, Maps
 from osmia.symbols.symbolizer import Symbolizer
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
@@ -166,6 +166,36 @@ def test_mappings_captured_by_somebody_else(names: Symbolizer) -> None:
     address, start = where.said["inner_static"]
     frame = names.user(where.pid, address, 1500)
     assert (frame.name, frame.offset) == ("inner_static", address - start)
+
+
+def test_file_systems_that_name_their_devices_differently(names: Symbolizer) -> None:
+    """btrfs and overlayfs: maps says another device than stat, but the same inode."""
+    path = prebuilt.where("fixed")
+    with Where(path) as where:
+        lines = Path(f"/proc/{where.pid}/maps").read_text().splitlines()
+    pid = 5_000_000
+    for time, inode, name in ((1000, None, "inner_static"), (2000, "7", "")):
+        text = ""
+        for line in lines:
+            fields = line.split()
+            fields[3] = "00:1f"
+            fields[4] = inode or fields[4]
+            text += " ".join(fields) + "\n"
+        names.processes.hand_in(Maps.parse(text, pid), time)
+        assert names.user(pid, where.said["inner_static"][0], time).name == name
+
+
+def test_a_library_in_the_place_of_another(names: Symbolizer) -> None:
+    """What was resolved before dlclose and dlopen does not stay."""
+    with Where(prebuilt.where("fixed")) as where:
+        maps = Maps.parse(Path(f"/proc/{where.pid}/maps").read_text(), 5_000_000)
+        other = next(one for one in maps if one.path == prebuilt.where("fixed"))
+        names.processes.hand_in(maps, 1000)
+        address = where.said["inner_static"][0]
+        assert names.user(5_000_000, address, 1500).name == "inner_static"
+        names.processes.mapped(5_000_000, Mapping(other.start, other.end, 0, "/no/such/library"), 2000)
+        frame = names.user(5_000_000, address, 2500)
+        assert frame.name == "" and frame.module == "/no/such/library"
 
 
 def test_one_number_two_programs(names: Symbolizer) -> None:

@@ -85,6 +85,7 @@ def test_symbols_by_name_and_address() -> None:
     assert kallsyms.symbol(0xFFFFFFFF81000000) == "vfs_read"
     assert kallsyms.symbol(0xFFFFFFFF81000104) == "vfs_write+0x4"
     assert kallsyms.symbol(0xFFFFFFFFC0000000) == "dummy_xmit [dummy]"
+    assert kallsyms.symbol(0xFFFFFFFF82000004) == "0xffffffff82000004"  # data
     assert kallsyms.symbol(5) == "0x5" and kallsyms.symbol(0) == "0x0"
     assert kallsyms.repeated() == {"twin", "mixed"}
     assert not kallsyms.hidden()

@@ -19,6 +19,7 @@ PATH = "/proc/kallsyms"
 CODE = b"tTwW"
 #: Padding in front of functions (x86 with call thunks, since 6.2) has symbols of its own.
 _PADDING = "__pfx_"
+_ENDS = (b"_etext", b"_einittext")
 
 _text: bytes | None = None
 _ends: tuple[int, int, int] | None = None
@@ -173,9 +174,12 @@ def repeated() -> set[str]:
 def _index() -> tuple[list[int], list[bytes]]:
     global _sorted
     if _sorted is None:
-        rows = sorted(
-            (int(line[:16], 16), line[19:]) for line in text().splitlines() if line[17:18] in (b"t", b"T", b"w", b"W")
-        )
+        # Data, and the marks at the end of sections, end the function before them and have no name here.
+        rows = []
+        for line in text().splitlines():
+            code = line[17:18] in (b"t", b"T", b"w", b"W") and line[19:] not in _ENDS
+            rows.append((int(line[:16], 16), line[19:] if code else b""))
+        rows.sort()
         _sorted = [address for address, _ in rows], [name for _, name in rows]
     return _sorted
 
@@ -183,13 +187,14 @@ def _index() -> tuple[list[int], list[bytes]]:
 def symbol(address: int) -> str:
     """Name of the function at a kernel address: ``vfs_read``, ``vfs_read+0x1c``, ``dummy_xmit [dummy]``.
 
-    The address as text where no function is known there.
+    The address as text where no function is known there.  For many addresses
+    and for whole stacks see :class:`osmia.symbols.ksyms.Ksyms`.
     """
     from bisect import bisect_right
 
     starts, names = _index()
     at = bisect_right(starts, address) - 1
-    if address <= 0 or at < 0 or not starts[at] or address - starts[at] > 1 << 20:
+    if address <= 0 or at < 0 or not starts[at] or not names[at] or address - starts[at] > 1 << 20:
         return f"{address:#x}"
     name = names[at].decode("ascii", "replace").replace("\t", " ")
     offset = address - starts[at]

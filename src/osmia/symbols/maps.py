@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 
 from osmia.errors import NotFound, NotPermitted, NotSupported, UserError
@@ -60,6 +61,19 @@ class Mapping:
     def file(self) -> tuple[int, int]:
         """``(st_dev, st_ino)`` of the file, as the kernel says it in ``maps``."""
         return os.makedev(*self.device), self.inode
+
+    def is_file(self, device: int, inode: int) -> bool:
+        """Whether what stat(2) says of a file is what is mapped.
+
+        btrfs and overlayfs name different devices in ``maps`` and in stat(2),
+        at least one of them without a major number; their inodes agree.
+        """
+        known = os.makedev(*self.device)
+        return inode == self.inode and (device == known or not (os.major(device) and self.device[0]))
+
+    def same_as(self, other: Mapping) -> bool:
+        """Whether both map the same bytes of the same file in the same place."""
+        return all(getattr(self, name) == getattr(other, name) for name in ("start", "end", "offset", "file", "path"))
 
 
 def _parsed(line: str) -> Mapping | None:
@@ -183,19 +197,25 @@ class Maps:
 
     # -- changing -------------------------------------------------------
 
-    def add(self, new: Mapping) -> None:
-        """A later mapping: it takes the place of what was there."""
+    def add(self, new: Mapping) -> bool:
+        """A later mapping: it takes the place of what was there; whether something was."""
+        known = self.find(new.start)
+        if known is not None and known.same_as(new):
+            return False
         kept = []
+        replaced = False
         for one in self._mappings:
             if one.end <= new.start or one.start >= new.end:
                 kept.append(one)
                 continue
+            replaced = True
             if one.start < new.start:
                 kept.append(_part(one, one.start, new.start))
             if one.end > new.end:
                 kept.append(_part(one, new.end, one.end))
         self._mappings = sorted([*kept, new], key=lambda one: one.start)
         self._starts = [one.start for one in self._mappings]
+        return replaced
 
     def copy(self, pid: int) -> Maps:
         """The same for a child that was forked as ``pid``."""
@@ -218,11 +238,15 @@ class Maps:
         problem: UserError | None = None
         for path in self._ways(mapping):
             try:
+                if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device may do something
+                    continue
                 image = Image(path, mapping.path)
+            except OSError:
+                continue
             except UserError as e:
                 problem = problem or (e if not isinstance(e, NotFound) else None)
                 continue
-            if image.inode == mapping.file or (path.startswith("/proc/") and "/map_files/" in path):
+            if path.startswith(f"/proc/{self.pid}/map_files/") or mapping.is_file(*image.inode):
                 return image
             if mapping.build_id and image.build_id() == mapping.build_id:
                 return image

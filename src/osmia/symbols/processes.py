@@ -56,9 +56,14 @@ class Program:
         same = now.started == self.maps.started and now.program == self.maps.program
         if same:
             for one in now:
-                self.maps.add(one)
+                self.add(one)
         now.close()
         return same
+
+    def add(self, mapping: Mapping) -> None:
+        """A mapping that was made since."""
+        if self.maps.add(mapping):
+            self.frames.clear()  # what was resolved there may be something else now
 
 
 class Processes:
@@ -74,6 +79,10 @@ class Processes:
     def programs(self) -> list[Program]:
         """Everything known."""
         return [one for programs in self._programs.values() for one in programs]
+
+    def programs_of(self, pid: int) -> list[Program]:
+        """What process ``pid`` has run, as far as is known, in order."""
+        return list(self._programs.get(pid, ()))
 
     def forget(self, pid: int) -> None:
         """Drop what is known of process ``pid``."""
@@ -158,7 +167,7 @@ class Processes:
 
     def mapped(self, pid: int, mapping: Mapping, time: int) -> None:
         """``pid`` has mapped a file as code."""
-        self.at(pid, time).maps.add(mapping)
+        self.at(pid, time).add(mapping)
 
     def exited(self, pid: int, time: int) -> None:
         """``pid`` has ended; what is known of it is kept."""

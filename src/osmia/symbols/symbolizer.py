@@ -64,8 +64,10 @@ class Symbolizer:
 
         False if nothing could be seen: it is gone already, or not ours to see.
         """
+        known = len(self.processes.programs_of(pid))
         program = self.processes.at(pid)
-        program.look_again()
+        if len(self.processes.programs_of(pid)) == known:
+            program.look_again()
         for mapping in program.maps:
             if mapping.has_file or mapping.path == "[vdso]":
                 self.store.of_mapping(program.maps, mapping)
