@@ -39,10 +39,10 @@ OWN = ("inner_static", "outer_global", "never_returns")
 class Where:
     """A running ``where``: ``said`` is name → (address, start of the function)."""
 
-    def __init__(self, *command: str, root: str | None = None) -> None:
+    def __init__(self, *command: str, root: str | None = None, fds: tuple[int, ...] = ()) -> None:
         self.process = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            preexec_fn=(lambda: os.chroot(root)) if root else None, cwd="/",
+            preexec_fn=(lambda: os.chroot(root)) if root else None, cwd="/", pass_fds=fds,
         )  # fmt: skip
         self.said: dict[str, tuple[int, int]] = {}
         assert self.process.stdout is not None
@@ -265,6 +265,18 @@ def test_a_replaced_program(names: Symbolizer, tmp_path: Path) -> None:
             frame = late.user(where.pid, where.said[name][0])
             assert frame.name == "" and frame.label == f"[where+{frame.file_offset:#x}]"
         assert f"{path}: another file has this name now" in late.notes()
+
+
+def test_a_program_that_is_in_memory_only(names: Symbolizer) -> None:
+    """runc and others run copies of themselves from a memfd."""
+    program = os.memfd_create("where", 0)
+    try:
+        raw = Path(prebuilt.where("static")).read_bytes()
+        assert os.write(program, raw) == len(raw)
+        with Where(f"/proc/self/fd/{program}", fds=(program,)) as where:
+            check(names, where, module="/memfd:where")
+    finally:
+        os.close(program)
 
 
 def test_a_chroot(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _TOP = 1 << 62
 _RANK = bytes({1: 0, 2: 1}.get(info >> 4, 2) for info in range(256))
 #: For each ``st_info``: whether it is a function.
 _IS_FUNCTION = bytes(info & 15 in (STT_FUNC, STT_IFUNC) for info in range(256))
+#: For each ``st_info``: whether it may be assembly that has no size.
+_MAY_LACK_SIZE = bytes(info & 15 in (STT_NOTYPE, STT_FUNC) for info in range(256))
 _PER_NAME = 120  # bytes that a kept name takes beside its text
 
 
@@ -86,26 +88,34 @@ class Source:
         raw = self.image.bytes_of(self.section)
         raw = raw[: len(raw) // _SYM_SIZE * _SYM_SIZE]
         infos = bytes(raw[4::_SYM_SIZE])
-        with raw.cast("I") as words, raw.cast("H") as halves, raw.cast("Q") as quads:
-            names, sections = words[0::6].tolist(), halves[3::12].tolist()
-            addresses, sizes = quads[1::3].tolist(), quads[2::3].tolist()
-        raw.release()
         mask, ranks, bias = infos.translate(_IS_FUNCTION), infos.translate(_RANK), self.bias
-        rows = [
-            (address + bias, -(address + bias + size), rank, name)
-            for address, size, rank, name, section in zip(
-                *[compress(column, mask) for column in (addresses, sizes, ranks, names, sections)], strict=True
-            )
-            if section and size and address > 0 and address + size < _TOP
-        ]
-        found = spans.of_rows(rows, self._better)
-        if self.section.type == SHT_SYMTAB and b"\x02" in infos:  # a local function: STB_LOCAL << 4 | STT_FUNC
-            unsized = [
-                (address, section, name)
-                for address, size, info, name, section in zip(addresses, sizes, infos, names, sections, strict=True)
-                if not size and 0 < section < _SPECIAL and info & 15 in (STT_NOTYPE, STT_FUNC) and 0 < address < _TOP
+        with raw.cast("I") as words, raw.cast("H") as halves, raw.cast("Q") as quads:
+            # Columns, not yet numbers: a browser has millions of symbols, and few of them are functions.
+            columns = quads[1::3], quads[2::3], words[0::6], halves[3::12]
+            addresses, sizes, names, sections = columns
+            rows = [
+                (address + bias, -(address + bias + size), rank, name)
+                for address, size, rank, name, section in zip(
+                    *[compress(column, mask) for column in (addresses, sizes, ranks, names, sections)], strict=True
+                )
+                if section and size and address > 0 and address + size < _TOP
             ]
-            found = self._fill(found, unsized, sorted(zip(sections, addresses, strict=True)))
+            found = spans.of_rows(rows, self._better)
+            del rows
+            if self.section.type == SHT_SYMTAB and b"\x02" in infos:  # a local function: STB_LOCAL << 4 | STT_FUNC
+                plain = infos.translate(_MAY_LACK_SIZE)
+                unsized = [
+                    (address, section, name)
+                    for address, size, name, section in zip(
+                        *[compress(column, plain) for column in columns], strict=True
+                    )
+                    if not size and 0 < section < _SPECIAL and 0 < address < _TOP
+                ]
+                if unsized:
+                    found = self._fill(found, unsized, sorted(zip(sections, addresses, strict=True)))
+            for column in columns:
+                column.release()
+        raw.release()
         return found
 
     def _better(self, name: int, kept: int) -> bool:

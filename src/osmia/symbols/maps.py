@@ -58,6 +58,11 @@ class Mapping:
         return self.path[:1] == "/" and not self.path.startswith(_NO_FILE)
 
     @property
+    def may_be_image(self) -> bool:
+        """Whether it may be a part of a program or library: also one that is in memory only (memfd, vDSO)."""
+        return self.has_file or self.path == "[vdso]" or self.path.startswith("/memfd:")
+
+    @property
     def file(self) -> tuple[int, int]:
         """``(st_dev, st_ino)`` of the file, as the kernel says it in ``maps``."""
         return os.makedev(*self.device), self.inode

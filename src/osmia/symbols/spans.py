@@ -12,12 +12,11 @@ from bisect import bisect_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 #: One candidate: (start, -end, rank, name).  Sorted so, the outer of two nested ones and the better of two names of
 #: the same bytes come first.  ``rank`` and ``name`` are numbers whose meaning is the maker's.
 Row = tuple[int, int, int, int]
-_MOST_SPANS = 1 << 26
 
 
 class Spans:
@@ -57,22 +56,22 @@ class Spans:
         self.names.append(name)
 
 
-def of_rows(rows: Iterable[Row], better: Callable[[int, int], bool] | None = None) -> Spans:
-    """Ranges from candidates that may be nested and share their bytes.
+def of_rows(rows: list[Row], better: Callable[[int, int], bool] | None = None) -> Spans:
+    """Ranges from candidates that may be nested and share their bytes; ``rows`` is sorted in place.
 
     The innermost function wins: a symbol inside of another is there because
     somebody wanted it to be seen.  Of two names of the same bytes the one of
     the lower rank; of equal ranks ``better(name, kept)`` says whether the new
     one replaces the kept one.
     """
-    ordered = sorted(rows)
+    rows.sort()
     starts: list[int] = []
     ends: list[int] = []
     names: list[int] = []
     ranks: list[int] = []
     covered = 0  # how far the ranges so far reach
     nested = False
-    for start, negative, rank, name in ordered[:_MOST_SPANS]:
+    for start, negative, rank, name in rows:
         end = -negative
         if starts and start == starts[-1] and end == ends[-1]:
             if better is not None and rank == ranks[-1] and better(name, names[-1]):

@@ -9,6 +9,8 @@ still be reached.
 
 from __future__ import annotations
 
+import os
+
 from osmia.errors import NotFound, UserError
 from osmia.symbols import debugfile
 from osmia.symbols.elf_names import Names
@@ -22,16 +24,21 @@ if TYPE_CHECKING:
 Key = tuple[object, ...]
 #: Bytes of arrays and names, by default.
 LIMIT = 256 << 20
-#: A mapped file costs a descriptor, of which a process usually has 1,024.
-MOST_FILES = 200
+#: Of the descriptors that we may have, one in so many is for files whose symbols are at hand, and as many for their
+#: debug files.
+_SHARE = 4
 
 
 class Store:
-    """Symbols of files, least recently used first."""
+    """Symbols of files, least recently used first.
 
-    def __init__(self, limit: int = LIMIT, most_files: int = MOST_FILES) -> None:
+    ``limit`` is in bytes; ``most_files`` is by default a quarter of the file
+    descriptors that the process may have (``ulimit -n``).
+    """
+
+    def __init__(self, limit: int = LIMIT, most_files: int = 0) -> None:
         self.limit = limit
-        self.most_files = most_files
+        self.most_files = most_files or max(16, os.sysconf("SC_OPEN_MAX") // _SHARE)
         #: Counts what was closed: whoever keeps a :class:`Names` must ask again when it has changed.
         self.evicted = 0
         self._names: dict[Key, Names] = {}
@@ -100,7 +107,8 @@ class Store:
             other = self.of_build_id(mapping.build_id) if mapping.build_id else None
             if other is None:
                 self._failed[failure] = e.what
-                self.problems[mapping.path] = e.what
+                if mapping.has_file or mapping.path == "[vdso]":  # else it is a JIT compiler's, and no image at all
+                    self.problems[mapping.path] = e.what
             return other
         mapping.build_id = names.build_id
         return self._put(key, names)

@@ -69,9 +69,8 @@ class Symbolizer:
         if len(self.processes.programs_of(pid)) == known:
             program.look_again()
         for mapping in program.maps:
-            if mapping.has_file or mapping.path == "[vdso]":
-                self.store.of_mapping(program.maps, mapping)
-            elif not program.jit:
+            found = self.store.of_mapping(program.maps, mapping) if mapping.may_be_image else None
+            if found is None and not mapping.has_file and program.jit is None:
                 program.perf_map().refresh()
         return len(program.maps) > 0
 
@@ -174,7 +173,7 @@ class Symbolizer:
                     continue
                 end = mapping.end
                 names = None
-                if mapping.has_file or mapping.path == "[vdso]":
+                if mapping.may_be_image:
                     names = self.store.of_mapping(program.maps, mapping)
                 shift = mapping.offset - mapping.start
                 delta = shift + names.image.distance(mapping.offset) if names is not None else 0

@@ -6,16 +6,17 @@ functions included, so that such stacks end early or skip callers.  Here the
 rules of ``.eh_frame`` are followed instead, on the bytes that
 ``PERF_SAMPLE_STACK_USER`` copied, in the way of perf's ``--call-graph dwarf``.
 
-A stack says how it ended.  Nothing is guessed: where a rule is missing it
-ends there.  Only code of JIT compilers, which has no rules at all, is passed
-by its frame pointer, which all of them keep.
+A stack says how it ended.  Code of JIT compilers has no rules, nor have the
+parts of V8 that are in Node's program; these keep frame pointers.  So where
+there is no rule ``rbp`` is followed, if what it points at looks like a
+frame, and :attr:`Unwound.assumed` says which frames were found so.
 """
 
 from __future__ import annotations
 
 import struct
 
-from osmia.errors import UserError
+from osmia.errors import NotFound, UserError
 from osmia.symbols import eh_frame
 from osmia.symbols.dwarf import Bad, evaluate
 from osmia.symbols.eh_frame import RBP, RBX, RETURN, RSP
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 MOST = 127
 #: DWARF's number for each register of a perf sample (``enum perf_event_x86_regs``); -1 for those that it has none for.
 PERF_REGISTERS = (0, 3, 2, 1, 4, 5, 6, 7, 16, -1, -1, -1, -1, -1, -1, -1, 8, 9, 10, 11, 12, 13, 14, 15)
+#: How a frame was found.
+_CALLED, _INTERRUPTED, _ASSUMED = range(3)
 _TOP = (1 << 64) - 1
 
 
@@ -42,14 +45,17 @@ class Unwound:
     them: the first, and what a signal interrupted.  ``complete``: the last
     frame is where its thread began; else ``why`` says what stopped it, and
     ``unmapped`` whether that was an address where nothing is mapped as far
-    as is known.
+    as is known.  ``assumed`` are frames that were found by ``rbp`` for want
+    of a rule: if the function before such a one has no frame pointer after
+    all, the function that called it is missing between the two.
     """
 
-    __slots__ = ("addresses", "complete", "exact", "unmapped", "why")
+    __slots__ = ("addresses", "assumed", "complete", "exact", "unmapped", "why")
 
     def __init__(self) -> None:
         self.addresses: list[int] = []
         self.exact: set[int] = {0}
+        self.assumed: set[int] = set()
         self.complete = False
         self.unmapped = False
         self.why = ""
@@ -104,11 +110,12 @@ def unwind(
             if following is None:
                 out.complete = True
                 break
-            here, exact = following
+            here, how = following
+            exact = how == _INTERRUPTED
             if len(out.addresses) >= most:
                 raise _Stop(f"it has more than {most} frames")
-            if exact:
-                out.exact.add(len(out.addresses))
+            if how != _CALLED:
+                (out.exact if exact else out.assumed).add(len(out.addresses))
             out.addresses.append(here[RETURN])
     except _Stop as e:
         out.why, out.unmapped = str(e), e.unmapped
@@ -117,24 +124,27 @@ def unwind(
 
 def _caller(
     here: dict[int, int], read: Callable[[int], int], maps: maps.Maps, store: Store, exact: bool
-) -> tuple[dict[int, int], bool] | None:  # fmt: skip
-    """The caller's registers and whether it was interrupted (and did not call); None where there is no caller."""
+) -> tuple[dict[int, int], int] | None:  # fmt: skip
+    """The caller's registers and how it was found; None where there is no caller."""
     at = here[RETURN] - (0 if exact else 1)
     mapping = maps.find(at)
     if mapping is None:
         raise _Stop(f"nothing is mapped at {at:#x}", unmapped=True)
-    if not mapping.has_file and mapping.path != "[vdso]":
-        return _by_frame_pointer(here, read), False
-    names = store.of_mapping(maps, mapping)
+    names = store.of_mapping(maps, mapping) if mapping.may_be_image else None
+    if names is None and not mapping.has_file and mapping.path != "[vdso]":
+        return _by_frame_pointer(here, read, maps, "code made at run time"), _ASSUMED
     if names is None:
         raise _Stop(f"{mapping.path}: {store.problems.get(mapping.path, 'the file is gone')}")
     try:
         rules = names.rules()
         rule = rules.at(at - mapping.start + mapping.offset + names.image.distance(mapping.offset))
+    except NotFound:
+        rule = None
     except UserError as e:
         raise _Stop(f"{mapping.path}: {e.what}") from None
     if rule is None:
-        raise _Stop(f"{mapping.path} has no rule for {at - mapping.start + mapping.offset:#x}")
+        where = f"{mapping.path} has no rule for {at - mapping.start + mapping.offset:#x}"
+        return _by_frame_pointer(here, read, maps, where), _ASSUMED
     try:
         return _by_rule(here, read, rules, rule)
     except (Bad, KeyError, IndexError, struct.error):
@@ -143,7 +153,7 @@ def _caller(
 
 def _by_rule(
     here: dict[int, int], read: Callable[[int], int], rules: EhFrame, rule: Rule
-) -> tuple[dict[int, int], bool] | None:  # fmt: skip
+) -> tuple[dict[int, int], int] | None:  # fmt: skip
     if rule.register < 0:
         cfa = evaluate(rules.expressions[rule.offset], here, read)
     else:
@@ -163,7 +173,7 @@ def _by_rule(
             value = None
         if value is not None:
             caller[register] = value
-    return caller, rule.signal
+    return caller, _INTERRUPTED if rule.signal else _CALLED
 
 
 def _value(
@@ -176,7 +186,10 @@ def _value(
     if kind == eh_frame.UNDEFINED:
         return None
     if kind == eh_frame.OFFSET:
-        return read(cfa + value & _TOP)
+        place = cfa + value & _TOP
+        if place < here[RSP] and register != RETURN:  # it was taken from there already, at the function's end
+            return here.get(register)
+        return read(place)
     if kind == eh_frame.IS_OFFSET:
         return cfa + value & _TOP
     if kind == eh_frame.REGISTER:
@@ -185,9 +198,14 @@ def _value(
     return read(found) if kind == eh_frame.AT else found
 
 
-def _by_frame_pointer(here: dict[int, int], read: Callable[[int], int]) -> dict[int, int]:
-    """Code of JIT compilers: ``rbp`` points at the caller's, and the return address follows."""
+def _by_frame_pointer(
+    here: dict[int, int], read: Callable[[int], int], maps: maps.Maps, where: str
+) -> dict[int, int]:  # fmt: skip
+    """``rbp`` points at where the caller's is kept, and the return address follows."""
     frame = here.get(RBP, 0)
-    if frame < here[RSP]:
-        raise _Stop("code made at run time has no frame pointer here")
-    return {RETURN: read(frame + 8), RSP: frame + 16, RBP: read(frame)}
+    if frame < here[RSP] or frame % 8:
+        raise _Stop(f"{where}, and rbp is no frame pointer there")
+    back = read(frame + 8)
+    if maps.find(back - 1) is None:
+        raise _Stop(f"{where}, and rbp is no frame pointer there", unmapped=True)
+    return {RETURN: back, RSP: frame + 16, RBP: read(frame)}
