@@ -117,6 +117,9 @@ def test_the_last_instruction_of_a_function_may_be_a_call(names: Symbolizer) -> 
         assert [frame.name for frame in frames] == ["never_returns", "never_returns", "outer_global"]
         assert frames[1].offset == size and frames[1].address == start + size
         assert names.user(where.pid, start + size).name != "never_returns"
+        stacks = [[start], [], [start, start + size], [start + size, start]]
+        many = names.user_stacks(where.pid, stacks)
+        assert many == [names.user_stack(where.pid, stack) for stack in stacks]
 
 
 def test_libraries_and_the_vdso(names: Symbolizer) -> None:

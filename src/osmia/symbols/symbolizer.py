@@ -10,6 +10,7 @@ named later, or elsewhere.
 from __future__ import annotations
 
 import os
+from itertools import chain
 
 from osmia.symbols import demangle, jit, unwind
 from osmia.symbols.frame import JIT, UNKNOWN, USER, Frame
@@ -96,6 +97,16 @@ class Symbolizer:
         """
         keys = [address if n in exact else -address for n, address in enumerate(addresses)]
         return self._frames(pid, keys, time)
+
+    def user_stacks(self, pid: int, stacks: Iterable[Sequence[int]], time: int = 0) -> list[list[Frame]]:
+        """The frames of many stacks of one process, in their order: it is looked at once for all of them."""
+        stacks = list(stacks)
+        first = {stack[0] for stack in stacks if stack}
+        others = set(chain.from_iterable([stack[1:] for stack in stacks]))
+        frames = self._frames(pid, [*first, *[-address for address in others]], time)
+        inner = dict(zip(first, frames, strict=False))  # the others follow
+        outer = dict(zip(others, frames[len(first) :], strict=True)).__getitem__
+        return [[inner[stack[0]], *map(outer, stack[1:])] if stack else [] for stack in stacks]
 
     def unwind(self, pid: int, registers: Mapping[int, int], stack: bytes, start: int, time: int = 0) -> Unwound:
         """Addresses of a stack from a copy of it, for programs without frame pointers.
