@@ -122,6 +122,18 @@ def test_the_last_instruction_of_a_function_may_be_a_call(names: Symbolizer) -> 
         assert many == [names.user_stack(where.pid, stack) for stack in stacks]
 
 
+def test_frames_that_are_forgotten_are_made_again(names: Symbolizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(symbolizer, "_MOST_FRAMES", 4)
+    with Where(prebuilt.where("pie")) as where:
+        addresses = [where.said[name][0] for name in OWN]
+        for n in range(10):
+            more = [addresses[0] + n, addresses[1], addresses[0], addresses[2]]
+            frames = names.users(where.pid, more)
+            assert [frame.address for frame in frames] == more
+            assert [frame.name for frame in frames[1:]] == ["outer_global", "inner_static", "never_returns"]
+            assert len(names.processes.at(where.pid).frames) <= 8
+
+
 def test_libraries_and_the_vdso(names: Symbolizer) -> None:
     with Where(prebuilt.where("pie")) as where:
         maps = names.processes.at(where.pid).maps

@@ -156,6 +156,7 @@ class Symbolizer:
                 for one in self.processes.programs():
                     one.frames.clear()
                 self._kept_frames = 0
+                wanted = list(set(keys))
             self._kept_frames += len(wanted)
             missing = self._resolve(program, wanted)
             if missing and program.look_again():
