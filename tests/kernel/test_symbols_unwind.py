@@ -9,16 +9,20 @@ before a prologue, in the middle of one, in the linker's stubs, in libc.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 
 import prebuilt
 import pytest
 from needs import only_on
+from patience import patient
 
+from osmia.kernel import door
 from osmia.symbols.eh_frame import RBP, RBX, RETURN, RSP
 from osmia.symbols.maps import Maps
 from osmia.symbols.symbolizer import Symbolizer
@@ -185,6 +189,94 @@ def test_what_is_missing_is_said(names: Symbolizer) -> None:
         names.processes.hand_in(early)
         again = names.unwind(program.pid, registers, stack, start)
         assert again.addresses == whole.addresses and again.complete  # it looked again what is mapped
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
+_MASK = 0x1FF | 0xFF << 16  # ax to ip, r8 to r15
+_PAGES = 64
+
+
+class Sampler:
+    """perf samples of a process with its registers and 8 KiB of its stack, and what the kernel thinks its stack is."""
+
+    def __init__(self, pid: int) -> None:
+        event = bytearray(112)
+        kinds = 1 << 0 | 1 << 5 | 1 << 12 | 1 << 13  # IP, CALLCHAIN, REGS_USER, STACK_USER
+        struct.pack_into("<IIQQQQQ", event, 0, 1, len(event), 0, 499, kinds, 0, 1 << 5 | 1 << 10)  # user only, by rate
+        struct.pack_into("<QI", event, 80, _MASK, 8192)
+        self.fd = door.syscall(door.NR_PERF_EVENT_OPEN, door.address(event), pid, -1, -1, 8)
+        assert self.fd >= 0, os.strerror(-self.fd)
+        self.ring = mmap.mmap(self.fd, (_PAGES + 1) * mmap.PAGESIZE)
+        self.tail = 0
+
+    def close(self) -> None:
+        self.ring.close()
+        os.close(self.fd)
+
+    def _bytes(self, size: int) -> bytes:
+        first, room = mmap.PAGESIZE, _PAGES * mmap.PAGESIZE
+        at = self.tail % room
+        part = self.ring[first + at : first + min(at + size, room)]
+        return part + self.ring[first : first + size - len(part)]
+
+    def read(self) -> Iterator[tuple[dict[int, int], bytes, int]]:
+        """Registers, the stack's bytes, and how many user frames the kernel found by frame pointers."""
+        (head,) = struct.unpack_from("<Q", self.ring, 1024)
+        while self.tail < head:
+            kind, _, size = struct.unpack("<IHH", self._bytes(8))
+            raw = self._bytes(size)
+            self.tail += size
+            if kind != 9:
+                continue
+            (count,) = struct.unpack_from("<Q", raw, 16)
+            chain = [one for one in struct.unpack_from(f"<{count}Q", raw, 24) if one < 1 << 63]
+            at = 24 + 8 * count
+            (abi,) = struct.unpack_from("<Q", raw, at)
+            if abi:
+                number = _MASK.bit_count()
+                registers = of_sample(_MASK, struct.unpack_from(f"<{number}Q", raw, at + 8))
+                at += 8 + 8 * number
+                (room,) = struct.unpack_from("<Q", raw, at)
+                (used,) = struct.unpack_from("<Q", raw, at + 8 + room)
+                yield registers, raw[at + 8 : at + 8 + min(room, used)], len(chain)
+        struct.pack_into("<Q", self.ring, 1032, head)
+
+
+def test_samples_give_whole_stacks_where_the_kernel_s_are_cut(names: Symbolizer) -> None:
+    process = subprocess.Popen([prebuilt.chain(), "for", "ever"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None and process.stdout.read(1) == b"r"
+    sampler = Sampler(process.pid)
+    try:
+        process.stdin.write(b"!")
+        process.stdin.flush()
+        chains: set[tuple[str, ...]] = set()
+        seen, shorter = 0, 0
+        until = time.monotonic() + patient(60)
+        while (seen < 60 or not {"sorting", "changing"} <= {one for own in chains for one in own}) and (
+            time.monotonic() < until
+        ):
+            time.sleep(0.05)
+            for registers, stack, by_frame_pointer in sampler.read():
+                found = names.unwind(process.pid, registers, stack, registers[RSP])
+                assert found.complete and not found.assumed, found.why
+                frames = names.user_stack(process.pid, found.addresses, exact=found.exact)
+                assert frames[-1].name == "_start"
+                # The linker's stubs have no names.
+                chains.add(tuple(frame.name for frame in frames if frame.module_name == "chain" and frame.name))
+                seen += 1
+                shorter += by_frame_pointer < len(frames)
+        assert seen >= 60 and shorter > seen // 2
+        legal = ("_start", "main", "outer")
+        for own in chains:
+            outside_in = own[::-1]
+            assert outside_in[:3] == legal[: len(outside_in)]
+            assert outside_in[3:] in {(), ("changing",), ("changing", "innermost"), ("sorting",),
+                                      ("sorting", "compare"), ("sorting", "compare", "innermost")}  # fmt: skip
+    finally:
+        sampler.close()
+        process.kill()
+        process.communicate()
 
 
 def test_registers_of_a_sample() -> None:
