@@ -322,6 +322,22 @@ def test_a_chroot(tmp_path: Path) -> None:
         check(names, where, module="/usr/where")
 
 
+def test_processes_of_one_root_share_one_descriptor(tmp_path: Path) -> None:
+    shutil.copy(prebuilt.where("static"), tmp_path / "where")
+    with Where("/where", root=str(tmp_path)) as one, Where("/where", root=str(tmp_path)) as two:
+        started = len(os.listdir("/proc/self/fd"))
+        held = [Maps.capture(where.pid) for where in (one, two, one)]
+        held.append(held[0].copy(5_000_000))
+        assert len({maps.root for maps in held}) == 1 and held[0].root
+        assert len(os.listdir("/proc/self/fd")) == started + 1
+        for maps in held[:3]:
+            maps.close()
+        assert os.path.samefile(held[3].root, tmp_path)
+        held[3].close()
+        held[3].close()
+        assert len(os.listdir("/proc/self/fd")) == started
+
+
 def test_a_container(tmp_path: Path) -> None:
     """A mount and a PID namespace of its own: another /tmp, and another number in the map's name."""
     program, made = prebuilt.where("static"), tmp_path / "mnt"

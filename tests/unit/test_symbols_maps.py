@@ -170,7 +170,7 @@ def test_memory_that_is_used_again_has_its_latest_name() -> None:
 def owned(tmp_path: Path, uid: int) -> Maps:
     maps = Maps(NOBODY)
     maps.uid = uid
-    maps._root_fd = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
+    maps._root = maps_module._Root(os.open(tmp_path, os.O_PATH | os.O_DIRECTORY), (0, 0, id(maps))).take()
     return maps
 
 

@@ -95,6 +95,48 @@ def _parsed(line: str) -> Mapping | None:
                    int(fields[4]))  # fmt: skip
 
 
+class _Root:
+    """A root directory that is held open, shared by all processes of one mount namespace and root.
+
+    A container has hundreds of processes, and we may not have as many
+    descriptors.
+    """
+
+    _held: dict[tuple[int, int, int], _Root] = {}
+
+    def __init__(self, fd: int, key: tuple[int, int, int]) -> None:
+        self.fd = fd
+        self.users = 0
+        self._key = key
+        self._held[key] = self
+
+    @classmethod
+    def of(cls, pid: int) -> _Root:
+        """That of process ``pid``.  Raises OSError."""
+        fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            info = os.fstat(fd)
+            key = info.st_dev, info.st_ino, os.stat(f"/proc/{pid}/ns/mnt").st_ino
+        except OSError:
+            os.close(fd)
+            raise
+        known = cls._held.get(key)
+        if known is None:
+            return cls(fd, key)
+        os.close(fd)
+        return known
+
+    def take(self) -> _Root:
+        self.users += 1
+        return self
+
+    def drop(self) -> None:
+        self.users -= 1
+        if not self.users:
+            del self._held[self._key]
+            os.close(self.fd)
+
+
 class Maps:
     """The executable mappings of one process, at one time.
 
@@ -111,7 +153,7 @@ class Maps:
         self.started = 0
         self.uid = -1
         self.program = ""
-        self._root_fd = -1
+        self._root: _Root | None = None
         self._mappings = sorted(mappings or [], key=lambda one: one.start)
         self._starts = [one.start for one in self._mappings]
 
@@ -120,9 +162,9 @@ class Maps:
 
     def close(self) -> None:
         """Let go of the process's root.  May be called twice."""
-        if self._root_fd >= 0:
-            os.close(self._root_fd)
-            self._root_fd = -1
+        if self._root is not None:
+            self._root.drop()
+            self._root = None
 
     @classmethod
     def parse(cls, text: str, pid: int = 0) -> Maps:
@@ -154,7 +196,7 @@ class Maps:
         try:
             self.program = os.readlink(f"/proc/{pid}/exe").removesuffix(_DELETED)
             if libs.root_of(pid):
-                self._root_fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._root = _Root.of(pid).take()
                 self._seen_from_inside(os.readlink(f"/proc/{pid}/root"))
         except OSError:  # gone in between, a kernel thread, not ours
             pass
@@ -194,7 +236,7 @@ class Maps:
     @property
     def root(self) -> str:
         """The prefix through which the process's files are opened from here; empty where it sees what we see."""
-        return f"/proc/self/fd/{self._root_fd}" if self._root_fd >= 0 else ""
+        return f"/proc/self/fd/{self._root.fd}" if self._root is not None else ""
 
     def alive(self) -> bool:
         """Whether it is still this process that has the number."""
@@ -226,8 +268,8 @@ class Maps:
         """The same for a child that was forked as ``pid``."""
         made = Maps(pid, list(self._mappings))
         made.uid, made.program = self.uid, self.program
-        if self._root_fd >= 0:
-            made._root_fd = os.dup(self._root_fd)
+        if self._root is not None:
+            made._root = self._root.take()
         return made
 
     # -- files ----------------------------------------------------------
