@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import importlib.util
+import itertools
 import mmap
 import os
 import re
@@ -330,7 +331,9 @@ def _(it: Example) -> None:
     for _ in range(20):
         time.sleep(0.001)
     times = [e.ts for e in it.last.dump()]
-    assert len(times) >= 20 and times == sorted(times)
+    assert len(times) >= 20
+    # In the order of their ends: two CPUs may have begun the other way round.
+    assert all(later > earlier - 1_000_000 for earlier, later in itertools.pairwise(times))
 
 
 @check("log2_hist", "histogram")

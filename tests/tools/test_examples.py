@@ -89,8 +89,8 @@ def test_profile() -> None:
     found = re.search(rf"{busy.pid}\D+sleeper\D+(\d+)", tool.stdout)
     assert found, tool.stdout
     expected = 99 * (used.ru_utime + used.ru_stime)
-    least = 0.85 if PATIENCE == 1 else 0.3  # an emulator's timer fires late, and once for all the times it was late
-    assert expected > 30 and least * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
+    least = 0.8 if PATIENCE == 1 else 0.3  # an emulator's timer fires late, and once for all the times it was late
+    assert expected > 20 and least * expected - 5 <= int(found[1]) <= 1.2 * expected + 5
 
 
 @pytest.mark.feature("B12 examples")
