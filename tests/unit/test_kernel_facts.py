@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from osmia.errors import NotFound, NotSupported, UserError
+from osmia.errors import NotFound, NotPermitted, NotSupported, UserError
 from osmia.kernel import btf_source, caps, cpus, features, proc, tracefs
 from osmia.obj.btf_write import SIGNED, BtfBuilder
 
@@ -211,6 +211,17 @@ def tree(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Pat
     monkeypatch.setattr(tracefs, "_found", [])
     monkeypatch.setattr(tracefs, "_PLACES", (str(tmp_path / "none"), str(tmp_path / "tracing")))
     return tmp_path
+
+
+def test_an_empty_tracefs_is_lockdowns_doing(tree: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tree / "empty"
+    place.mkdir()
+    monkeypatch.setattr(tracefs, "_PLACES", (str(place), str(tree / "none")))
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(place))
+    monkeypatch.setattr(caps, "missing", lambda action: [])
+    monkeypatch.setattr(caps, "lockdown", lambda: "confidentiality")
+    with pytest.raises(NotPermitted, match=r"read tracefs \(.*: it is empty\); kernel lockdown is in conf"):
+        tracefs.root()
 
 
 def test_tracepoints(tree: pathlib.Path) -> None:

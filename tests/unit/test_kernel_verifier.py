@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from osmia.load.verifier import Places, explain, is_complete
+from osmia.load.verifier import Places, explain, is_complete, locked_down, read_by_helper
 
 LOGS = pathlib.Path(__file__).resolve().parent.parent / "fixtures" / "verifier"
 
@@ -82,6 +82,21 @@ def test_the_line_is_found_by_instruction_number() -> None:
 ])  # fmt: skip
 def test_messages_of_other_kernels(log: str, what: str) -> None:
     assert what in explain(log, errno.EACCES, name="p").what
+
+
+@pytest.mark.parametrize(("line", "reads"), [
+    ("unknown func bpf_probe_read_kernel#113\n", True),  # until 6.13
+    ("program of this type cannot use helper bpf_probe_read_kernel_str#115\n", True),
+    ("unknown func bpf_probe_read_user#112\n", False),
+    ("unknown func bpf_loop#181\n", False),
+])  # fmt: skip
+def test_lockdown_takes_away_helpers(line: str, reads: bool) -> None:
+    """Which helpers are those that lockdown forbids, and what is said of them."""
+    log = f"3: (85) call something\n{line}processed 4 insns (limit 1000000)\n"
+    assert read_by_helper(log) == reads
+    error = locked_down(explain(log, errno.EINVAL, name="p", places=Places([(0, "t.py", 3, "def p(x):")])), "p")
+    assert "program p: it reads kernel memory, which lockdown=confidentiality forbids" in error.what
+    assert error.where.startswith("t.py:3") and error.log == log
 
 
 @pytest.mark.parametrize(("number", "what"), [

@@ -49,6 +49,12 @@ tool = count_table(calls, [Col("key", "PID"), Col("count", "COUNT")])
 """
 
 
+def on_a_tracepoint(text: str) -> str:
+    """The counter, by a tracepoint of the one system call instead."""
+    text = text.replace("raw_tracepoint", "tracepoint").replace('"sys_enter"', '"syscalls:sys_enter_getpgid"')
+    return text.replace("def enter(regs, number):", "def enter(call):").replace("number == 121", "call.pid == 0")
+
+
 def seen(tool: Tool, folder: Path) -> int:
     """How many rows name a file of ``folder``."""
     return sum(f"{folder}/file" in line for line in tool.stdout.splitlines())
@@ -126,9 +132,7 @@ def test_no_btf_but_a_file_of_types(tool: str, tmp_path: Path, record_property: 
 
 def test_no_btf_tracepoints_alone(tmp_path: Path, record_property: Row) -> None:
     """Fields of tracepoints are described by tracefs."""
-    text = COUNTER.replace("raw_tracepoint", "tracepoint").replace('"sys_enter"', '"syscalls:sys_enter_getpgid"')
-    text = text.replace("def enter(regs, number):", "def enter(call):").replace("number == 121", "call.pid == 0")
-    assert counted(tmp_path, text, OSMIA_FEATURES_OFF="btf") == 100
+    assert counted(tmp_path, on_a_tracepoint(COUNTER), OSMIA_FEATURES_OFF="btf") == 100
     record_property("row", "surroundings:no BTF:tracepoint fields")
     record_property("how", "types from tracefs")
 
@@ -387,11 +391,20 @@ def test_lockdown_doctor(locked: None) -> None:
 @pytest.mark.lockdown
 def test_lockdown_counting_works(locked: None, tmp_path: Path, record_property: Row) -> None:
     """What reads no kernel memory is allowed."""
-    record_property("row", "surroundings:lockdown=confidentiality:tracepoint fields")
-    text = COUNTER.replace("raw_tracepoint", "tracepoint").replace('"sys_enter"', '"syscalls:sys_enter_getpgid"')
-    text = text.replace("def enter(regs, number):", "def enter(call):").replace("number == 121", "call.pid == 0")
-    assert counted(tmp_path, text) == 100
+    record_property("row", "surroundings:lockdown=confidentiality:raw_tracepoint")
+    assert counted(tmp_path, COUNTER) == 100
     record_property("how", "natively")
+
+
+@pytest.mark.lockdown
+def test_lockdown_takes_tracepoints_away(locked: None, tmp_path: Path, record_property: Row) -> None:
+    """tracefs is empty, so nobody knows the numbers of tracepoints; one is told why."""
+    file = tmp_path / "counter.py"
+    file.write_text(on_a_tracepoint(COUNTER))
+    record_property("row", "surroundings:lockdown=confidentiality:tracepoint")
+    done = run(osmia_command("run", str(file), "--duration", "1"))
+    assert done.returncode == 1 and "lockdown" in one_sentence(done.stderr)
+    record_property("how", "refused: tracefs is empty; use raw_tracepoint")
 
 
 def test_the_programs_these_tests_use_are_there() -> None:

@@ -34,6 +34,9 @@ def root() -> str:
     place = _PLACES[0]
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK):
         raise _refused("read tracefs", PermissionError(13, "Permission denied", place))
+    if os.path.ismount(place):
+        # Lockdown in confidentiality mode leaves it empty (since 5.4).
+        raise _refused("read tracefs", PermissionError(1, "it is empty", place))
     if os.path.isdir(place):
         _mount(place)
         if os.path.isdir(place + "/events"):

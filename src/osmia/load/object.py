@@ -247,6 +247,7 @@ class _Loading:
 
     def _with_log(self) -> int:
         """Load once more, now with a log, a larger one if it does not fit; the fd if it works this time."""
+        from osmia.kernel import caps
         from osmia.load import verifier
 
         for size in _LOG_SIZES:
@@ -264,6 +265,8 @@ class _Loading:
             text, number, name=self.prog.name, places=verifier.Places(self._lines()),
             field=lambda insn: self.core.field_at(self.whole, insn),
         )  # fmt: skip
+        if verifier.read_by_helper(text) and caps.lockdown() == "confidentiality":
+            error = verifier.locked_down(error, self.prog.name)
         error.prog = self.prog.name
         raise error
 

@@ -179,6 +179,19 @@ def explain(
     return VerifierError(f"the kernel rejects program {name}: {what}{quoted}", where=where, fix=fix, log=log)
 
 
+def read_by_helper(log: str) -> bool:
+    """Whether what the log complains of last is a helper that reads kernel memory."""
+    import re
+
+    return bool(re.search(r"(?:func|helper) bpf_probe_read(?:_kernel)?(?:_str)?#\d+", "\n".join(_sentences(log)[-4:])))
+
+
+def locked_down(error: VerifierError, name: str) -> VerifierError:
+    """The same error where lockdown is the reason: helpers that read kernel memory do not exist for programs then."""
+    what = f"the kernel rejects program {name}: it reads kernel memory, which lockdown=confidentiality forbids"
+    return VerifierError(what, where=error.where, fix="boot without lockdown, or without secure boot", log=error.log)
+
+
 def _cause(
     lines: list[str], field: Callable[[int], str] | None, insn: int | None
 ) -> tuple[str, str, str, int | None]:
