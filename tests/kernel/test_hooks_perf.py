@@ -73,7 +73,7 @@ def test_page_faults_one_by_one(event: str, record_property: Row) -> None:
         touch(memory)
         link.close()
         found = n(it)
-        assert found[3] == PAGES and found[4] == sum(range(PAGES))
+        assert (found[3], found[4]) == (PAGES, sum(range(PAGES))), found
         assert found[1] == 1 and found[2] == found[0] >= PAGES
     record_property("row", "hook:perf_event, software")
     record_property("how", link.how)
@@ -138,7 +138,7 @@ def test_clocks_by_frequency_and_period(event: str, how: dict[str, int]) -> None
         burn(0.4)
         link.close()
         found = n(it)
-        assert 0.6 * 200 <= found[0] <= 1.2 * 200, found
+        assert 0.6 * 200 / PATIENCE <= found[0] <= 1.2 * 200, found
         if "period" in how:
             assert found[1] == 2_000_000
 
@@ -239,7 +239,7 @@ def test_time_without_samples_is_told() -> None:
         perf.disable(link.events[gone])  # type: ignore[attr-defined]
         time.sleep(0.3)
         ((slot, milliseconds),) = missed.read([link], {})
-        assert 290 <= milliseconds < 290 + 1000
+        assert 250 <= milliseconds < 290 + 1000
         assert sentence(slot, milliseconds, {}) == (
             f"cpu-clock on CPU {gone}: no samples for {milliseconds:,} ms, because the CPU was offline"
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import EXAMPLES, REPO, Tool, loop_device, workload
-from patience import PATIENCE, patient
+from patience import patient
 from test_biolatency import direct
 
 pytestmark = pytest.mark.kernel
@@ -89,8 +89,8 @@ def test_profile() -> None:
     found = re.search(rf"{busy.pid}\D+sleeper\D+(\d+)", tool.stdout)
     assert found, tool.stdout
     expected = 99 * (used.ru_utime + used.ru_stime)
-    least = 0.8 if PATIENCE == 1 else 0.3  # an emulator's timer fires late, and once for all the times it was late
-    assert expected > 20 and least * expected - 5 <= int(found[1]) <= 1.2 * expected + 5
+    # On a busy machine a process runs in short pieces, and each of its samples is a matter of chance.
+    assert expected > 10 and abs(int(found[1]) - expected) <= 5 * expected**0.5
 
 
 @pytest.mark.feature("B12 examples")
