@@ -148,7 +148,8 @@ CHECKS: dict[str, Callable[..., None]] = {}
 NEEDS = {
     "Bloom": "bloom_filter", "kprobe": "kprobe", "kretprobe": "kprobe", "kprobe_multi": "kprobe_multi",
     "kretprobe_multi": "kprobe_multi", "func_ip": "kprobe_multi", "fentry": "fentry", "fexit": "fentry",
-    "fmod_ret": "fentry", "lsm": "fentry", "syscall_prog": "syscall_prog", "tc": "tcx",
+    "fmod_ret": "fentry", "lsm": "fentry", "syscall_prog": "syscall_prog", "tc": "tcx", "xdp": "xdp_load_bytes",
+    "cgroup_under": "cgroup_under",
 }  # fmt: skip
 WORDS = {
     **dict.fromkeys(("option", "filters", "fmod_ret"), ("-p", str(ME))),

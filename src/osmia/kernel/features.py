@@ -397,6 +397,8 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "bpf_loop": (_helper(consts.BPF_FUNC_loop), "5.17", "loops of any length"),
     "probe_read_kernel": (_helper(consts.BPF_FUNC_probe_read_kernel), "5.5", "reads of kernel memory by name"),
     "syscall_prog": (_syscall_prog, "5.14", "programs that run on demand (tests)"),
+    "cgroup_under": (_helper(consts.BPF_FUNC_get_current_ancestor_cgroup_id), "5.14",
+                     "whether a task is in a cgroup or below it, in one call"),
     "get_stack": (_helper(consts.BPF_FUNC_get_stack), "4.18", "stacks written to memory instead of a stack map"),
     "attach_cookie": (_helper(consts.BPF_FUNC_get_attach_cookie), "5.15", "a number per attachment"),
     "get_func_ip": (_helper(consts.BPF_FUNC_get_func_ip), "5.15", "address of the traced function"),
