@@ -36,7 +36,8 @@ def _arguments() -> argparse.Namespace:
     add("--list", action="store_true", help="show kernels and what is cached")
     add("--no-download", action="store_true", help="use the cached kernels as they are")
     add("--matrix", action="store_true", help="only make docs/support_matrix.md anew from the kept results")
-    add("--again", action="store_true", help="only what failed in the kept results, which then replaces that")
+    add("--again", action="store_true",
+        help="only what failed in the kept results, or what is named; that then replaces the same tests' results")
     add("--jobs", type=int, default=1, metavar="N", help="so many guests at once; each keeps about a CPU busy")
     add("--kvm", action="store_true", help="use the processor's virtualisation instead of emulation")
     add("paths", nargs="*", metavar="PATH", help="only these test files; results are then not kept")
@@ -99,7 +100,7 @@ def _guest(kernel: config.Kernel, wanted: list[config.Boot], args: argparse.Name
         chosen: config.Boot | None = config.Boot(
             one.name, one.what, tuple(args.paths) or one.paths, one.select, one.append
         )  # fmt: skip
-        if args.again:
+        if args.again and not args.paths:
             chosen = _again(kernel.name, one)
         if chosen is None:
             continue
@@ -130,7 +131,7 @@ def _native(args: argparse.Namespace) -> bool:
     share.mkdir(parents=True, exist_ok=True)
     results = share / "results.jsonl"
     results.unlink(missing_ok=True)
-    one = (_again("native", config.BOOTS[0]) if args.again else None) or config.BOOTS[0]
+    one = (_again("native", config.BOOTS[0]) if args.again and not args.paths else None) or config.BOOTS[0]
     python = image.interpreter()
     env = {**os.environ, "PYTHONPATH": f"{config.REPO / 'src'}:{config.REPO}", "OSMIA_VM_RESULTS": str(results),
            **config.LIGHTER}  # fmt: skip
@@ -157,9 +158,14 @@ def _finish(kernel: str, name: str, version: str, records: list[dict[str, Any]],
     counts = {word: sum(r["outcome"] == word for r in tests) for word in ("passed", "failed", "skipped")}
     _say(f"{told}{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
     ended = any(r.get("event") == "finished" for r in records)
-    if ended and not args.k and not args.paths:
+    if ended and _kept(args):
         merge.keep(kernel, name, version, records, again=args.again)
     return ended and not failed and bool(tests)
+
+
+def _kept(args: argparse.Namespace) -> bool:
+    """Whether the results are such that they are kept."""
+    return not args.k and (args.again or not args.paths)
 
 
 def last_line(text: str) -> str:
@@ -185,7 +191,7 @@ def main() -> int:
             boot.check_tools()
             wanted = [b for b in config.BOOTS if not args.boot or b.name in args.boot]
             good = _guests(wanted, args)
-        if not args.k and not args.paths:
+        if _kept(args):
             matrix.write(config.MATRIX)
         return 0 if good else 1
     except Problem as e:
