@@ -159,7 +159,7 @@ def _finish(kernel: str, name: str, version: str, records: list[dict[str, Any]],
     _say(f"{told}{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
     ended = any(r.get("event") == "finished" for r in records)
     if ended and _kept(args):
-        merge.keep(kernel, name, version, records, again=args.again)
+        merge.keep(kernel, name, version, records, again=args.again, paths=args.paths)
     return ended and not failed and bool(tests)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,19 @@ def place(kernel: str, boot: str) -> Path:
     return config.RESULTS / f"{kernel}-{boot}.json"
 
 
-def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]], *, again: bool = False) -> Path:
-    """Write the results down; ``again``: put them in place of the same tests' in what is kept already."""
+def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]], *, again: bool = False,
+         paths: Sequence[str] = ()) -> Path:  # fmt: skip
+    """Write the results down; ``again``: put them in place of the same tests' in what is kept already.
+
+    ``paths`` are the files that were run: what else is kept of them is of tests that do not exist any more.
+    """
     config.RESULTS.mkdir(parents=True, exist_ok=True)
     path = place(kernel, boot)
     result = reduced(kernel, boot, version, records)
     if again:
-        result["tests"] = dict(sorted({**json.loads(path.read_text())["tests"], **result["tests"]}.items()))
+        whole = tuple(f"{name}::" for name in paths if name.endswith(".py"))
+        old = {id: entry for id, entry in json.loads(path.read_text())["tests"].items() if not id.startswith(whole)}
+        result["tests"] = dict(sorted({**old, **result["tests"]}.items()))
     path.write_text(json.dumps(result, indent=1) + "\n")
     return path
 
