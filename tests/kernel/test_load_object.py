@@ -56,7 +56,7 @@ def test_hundred_calls_count_a_hundred(live_spec: Specs) -> None:
         percpu = live.maps["percpu"]
         slots = struct.unpack(f"<{percpu.ncpus}Q", percpu.lookup(bytes(4)) or b"")
         assert sum(slots) == 100
-        assert live.memory() > 65536
+        assert live.memory() > 8192  # kernels before 6.4 count keys and values only
 
 
 def test_option_of_another_process_counts_nothing(live_spec: Specs) -> None:

@@ -78,6 +78,8 @@ def test_the_line_is_found_by_instruction_number() -> None:
     ("cannot pass map_type 27 into func bpf_map_lookup_elem#1\n", "does not work on maps of type 27"),
     ("At program exit the register R0 has smin=5 smax=5 should have been in [0, 1]\n", "must be in [0, 1]"),
     ("R1 type=scalar expected=fp, pkt, pkt_meta\n", "argument 1 of a helper is of kind scalar, where fp"),
+    ("reg type unsupported for arg#0 function p#4\n0: R1=ctx(off=0,imm=0) R10=fp0\n"
+     "BPF program is too large. Processed 1000001 insn\nprocessed 1000001 insns\n", "too complex"),
     ("something entirely new in Linux 9\nprocessed 3 insns\n", "something entirely new in Linux 9"),
 ])  # fmt: skip
 def test_messages_of_other_kernels(log: str, what: str) -> None:

@@ -41,6 +41,7 @@ _BY_TYPE = {
     "lsm": ("bpf_lsm_", consts.BTF_KIND_FUNC),
 }
 _LOG_SIZES = (1 << 16, 1 << 20, 1 << 24)
+_CLOSING_WORDS = 4  # BPF_LOG_STATS: what is wrong, and statistics
 
 
 class LiveObject:
@@ -232,7 +233,7 @@ class _Loading:
             return self._quietly()
         return self._with_log()
 
-    def _attempt(self, log: bytearray | None) -> int:
+    def _attempt(self, log: bytearray | None, level: int = 1) -> int:
         prog, whole, btf_fd = self.prog, self.whole, self.live.btf_fd
         insns = whole.with_maps({name: m.fd for name, m in self.live.maps.items()})
         if self.number >= 0:
@@ -242,7 +243,7 @@ class _Loading:
             name=prog.name, flags=consts.BPF_F_SLEEPABLE if prog.sleepable else 0, attach_type=_attach_type(prog),
             btf_fd=btf_fd, func_info=whole.func_bytes() if btf_fd else b"",
             line_info=whole.line_bytes() if btf_fd else b"", core_relos=whole.core_bytes() if self.by_kernel else b"",
-            attach_btf_id=self.attach_id, attach_fd=self.attach_fd, log=log,
+            attach_btf_id=self.attach_id, attach_fd=self.attach_fd, log=log, log_level=level,
         )  # fmt: skip
 
     def _with_log(self) -> int:
@@ -259,6 +260,13 @@ class _Loading:
             # Since 6.4 a log that is too long loses its beginning, so its end tells whether the end is there.
             if number != errno.ENOSPC or verifier.is_complete(text):
                 break
+        if number == errno.ENOSPC:
+            # Before, the end is what is lost, and with it the reason: ask for that alone, without the instructions.
+            log = bytearray(_LOG_SIZES[0])
+            fd, number = self._logged(log, _CLOSING_WORDS)
+            text += "\n" + bytes(log).split(b"\0", 1)[0].decode("utf-8", "replace")
+            if fd >= 0:
+                return fd
         if self.prog.name in self.core.lacking:
             raise self.core.untyped(self.prog.name, self.core.lacking[self.prog.name])
         error = verifier.explain(
@@ -270,9 +278,9 @@ class _Loading:
         error.prog = self.prog.name
         raise error
 
-    def _logged(self, log: bytearray) -> tuple[int, int]:
+    def _logged(self, log: bytearray, level: int = 1) -> tuple[int, int]:
         try:
-            return self._attempt(log), 0
+            return self._attempt(log, level), 0
         except OSError as e:
             return -1, e.errno or 0
 

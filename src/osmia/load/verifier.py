@@ -234,7 +234,7 @@ def _sentences(log: str) -> list[str]:
         r"\d+: |;|processed \d+ insns|verification time|stack depth|from \d+ to \d+|mark_precise|regs=|last_idx|"
         r"first_idx|parent |R\d+(_\w+)?=|func#\d+ @|caller:|callee:|frame\d+:|propagating|peak_states|"
         r"cur state:|old state:|returning from callee|to caller at|Func#\d+ |Validating |CO-RE relocating|arg#\d|"
-        r"live regs|$"
+        r"live regs|reg type unsupported for arg|$"
     )
     return [line.strip() for line in log.splitlines() if not noise.match(line.strip())]
 
