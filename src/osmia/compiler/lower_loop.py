@@ -157,24 +157,46 @@ def _big_loop(b: Body, s: tir.For | tir.While, rounds: str) -> None:
 
 
 def _forget_values(b: Body, s: tir.For | tir.While) -> None:
-    """Add a zero that the verifier takes for any number to the numbers that the body assigns.
+    """Add a zero that the verifier takes for any number to what the body writes into the frame.
 
     A variable that starts as a constant and is tested in the body would have
     another known value in each round, and the rounds be walked one by one.
+    Before commit ab5cfac139ab it is worse: a callback is walked once, with the
+    values from before the loop, and what that walk does not reach is removed.
     """
     shared = b.shared.planner.plan(b.func).frame.locals
-    inside = {
-        n.local: None for n in walk.walk(s.body)
-        if isinstance(n, tir.Set) and n.local in shared and isinstance(n.local.type, tir.Int)
-    }  # fmt: skip
-    if not inside:
+    written = {n.local: None for n in walk.walk(s.body) if isinstance(n, (tir.Set, tir.AddrOf)) and n.local in shared}
+    places = [place for local in written for place in _numbers(local.type)]
+    if not places:
         return
     time = call_helper(b, _KTIME, "", tir.U64)
     top = b.opaque(b.let(f"lshr i64 {time}, 63"), "i64")  # 0 for the first 292 years after boot
     zero = b.let(f"mul i64 {top}, {time}")
-    for local in inside:
-        hidden = b.let(f"add i64 {load(b, b.slots[local], local.type)}, {zero}")
-        store(b, b.slots[local], hidden, local.type)
+    for local in written:
+        for offset, bits in _numbers(local.type):
+            place = b.gep(b.slots[local], offset)
+            word = f"i{bits}"
+            more = zero if bits == 64 else b.let(f"trunc i64 {zero} to {word}")
+            value = b.let(f"load {word}, ptr {place}, align {bits // 8}")
+            b.do(f"store {word} {b.let(f'add {word} {value}, {more}')}, ptr {place}, align {bits // 8}")
+
+
+def _numbers(t: tir.Mem, at: int = 0) -> list[tuple[int, int]]:
+    """``(offset, bits)`` of the words in memory of type ``t`` that hold numbers: addresses must stay as they are.
+
+    ``at`` is where it lies, from a multiple of 8; words are as wide as their places allow.
+    """
+    if isinstance(t, (tir.Int, tir.Bool)):
+        return [(at, t.size * 8)]
+    if isinstance(t, tir.Array):
+        if not isinstance(t.elem, tir.Int):
+            return [place for i in range(t.n) for place in _numbers(t.elem, at + i * t.elem.size)]
+        whole = t.size // 8 if at % 8 == 0 else 0
+        rest = range(at + whole * 8, at + t.size, t.elem.size)
+        return [*[(at + i * 8, 64) for i in range(whole)], *[(place, t.elem.bits) for place in rest]]
+    if isinstance(t, tir.Struct):
+        return [place for m in t.members for place in _numbers(m.type, at + m.offset)]
+    return []
 
 
 def _call_helper(b: Body, name: str, rounds: str) -> str:
