@@ -24,21 +24,22 @@ if TYPE_CHECKING:
     from typing import Any
 
     from osmia.cli.session import Session
-    from osmia.lang.hist import Snapshot
+    from osmia.lang.hist import ByCpu, Snapshot
     from osmia.lang.templates import CountTable, Histogram
     from osmia.lang.unit import Unit
 
 
-def shape(hist: Hist) -> dict[str, int]:
+def shape(hist: Hist | ByCpu) -> dict[str, int]:
     """The parameters of its buckets, as ``views`` calls them."""
-    if isinstance(hist, LogLinear):
-        return {"bits": hist.bits}
-    if isinstance(hist, Linear):
-        return {"low": hist.low, "step": hist.step, "slots": hist.slots - 2}
+    form: Any = hist  # by kind: it may be one that stands in for a histogram
+    if hist.kind == LogLinear.kind:
+        return {"bits": form.bits}
+    if hist.kind == Linear.kind:
+        return {"low": form.low, "step": form.step, "slots": form.slots - 2}
     return {}
 
 
-def picture(hist: Hist, shot: Snapshot) -> Picture:
+def picture(hist: Hist | ByCpu, shot: Snapshot) -> Picture:
     """A snapshot as ``views`` knows it."""
     return Picture(hist.kind, shot.counts, sum=shot.sum, min=shot.min, max=shot.max, **shape(hist))
 
@@ -46,7 +47,7 @@ def picture(hist: Hist, shot: Snapshot) -> Picture:
 class Intervals:
     """Differences between successive readings of a histogram, by key; keys with nothing new are left out."""
 
-    def __init__(self, hist: Hist) -> None:
+    def __init__(self, hist: Hist | ByCpu) -> None:
         self._hist = hist
         self._before: dict[Any, Picture] = {}
 
@@ -110,7 +111,9 @@ class HistogramView(View):
             out += time.strftime("%H:%M:%S") + "\n"
         template = self._template
         footer = template.footer
-        if template.hist.keyed:
+        if template.text is not None:
+            out += _line(template.text(new))
+        elif template.hist.keyed:
             out += print_keyed(new, self._unit, template.section or template.hist.name, self._label)
         else:
             out += "".join([one.text(self._unit) for one in new.values()])

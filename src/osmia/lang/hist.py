@@ -18,7 +18,7 @@ import struct
 
 from osmia.lang.codec import decoder, encode
 from osmia.lang.maps import PERCPU_ARRAY, PERCPU_HASH, MapBase, _plain
-from osmia.lang.types import size_align
+from osmia.lang.types import size_align, u32
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,19 +109,57 @@ class Hist(MapBase):
             out[None if read is None else read(key)] = self._sum(raw, self.live.ncpus)
         return out
 
+    def by_cpu(self) -> ByCpu:
+        """The same histogram as one per CPU, for a template's ``hist``; only where it has no key."""
+        return ByCpu(self)
+
     def _sum(self, raw: bytes, ncpus: int) -> Snapshot:
-        words = self.HEAD + self.slots
-        form = struct.Struct(f"<{words}Q")
         counts = [0] * self.slots
         total, inverse, high = 0, 0, 0
-        for at in range(0, ncpus * form.size, form.size):
-            one = form.unpack_from(raw, at)
+        for one in self._words(raw, ncpus):
             if not any(one):
                 continue
             total += one[0]
             inverse, high = max(inverse, one[1]), max(high, one[2])
             counts = [a + b for a, b in zip(counts, one[self.HEAD :], strict=True)]
         return Snapshot(counts, total & U64, U64 - inverse if any(counts) else 0, high)
+
+    def _words(self, raw: bytes, ncpus: int) -> list[tuple[int, ...]]:
+        """What each CPU holds."""
+        form = struct.Struct(f"<{self.HEAD + self.slots}Q")
+        return [form.unpack_from(raw, at) for at in range(0, ncpus * form.size, form.size)]
+
+
+class ByCpu:
+    """A histogram without key as one per CPU, which is how the kernel half keeps it: the number of the CPU is the key.
+
+    It stands in for the histogram where histograms are read; everything but
+    the snapshots is the histogram's own.
+    """
+
+    keyed = True
+    key = u32
+
+    def __init__(self, hist: Hist) -> None:
+        if hist.keyed:
+            raise TypeError("by_cpu() is for a histogram without a key: make the CPU a part of the key")
+        self._hist = hist
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hist, name)
+
+    def snapshots(self) -> dict[int, Snapshot]:
+        """By CPU, those that counted anything.  What runs as plain Python runs on CPU 0."""
+        hist = self._hist
+        if hist.live is None:
+            return dict.fromkeys((0,), hist._sim[None]) if hist._sim else {}
+        out: dict[int, Snapshot] = {}
+        for one in hist.live.items():  # a single one
+            for cpu, words in enumerate(hist._words(one[1], hist.live.ncpus)):
+                counts = [*words[hist.HEAD :]]
+                if any(counts):
+                    out[cpu] = Snapshot(counts, words[0], U64 - words[1], words[2])
+        return out
 
 
 class Keyed:

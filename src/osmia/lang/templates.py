@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from osmia.lang.hist import Hist
+    from osmia.lang.hist import ByCpu, Hist
     from osmia.lang.maps import Map, Ring
 
 
@@ -133,13 +133,15 @@ class Histogram(Template):
 
     ``label`` shows a key (one block per key, under ``section``); ``unit`` is
     the heading of the values, a function where it depends on an option.
+    ``text`` turns the histograms of an interval, by key, into what is printed
+    in their place; the forms for programs still have the histograms.
     """
 
     pictures = ("heatmap", "svg", "html")
 
     def __init__(
         self,
-        hist: Hist,
+        hist: Hist | ByCpu,
         *,
         section: str = "",
         label: Callable[[Any], str] | None = None,
@@ -147,6 +149,7 @@ class Histogram(Template):
         banner: str = "",
         prepare: Callable[[], None] | None = None,
         footer: Callable[[Any], str] | None = None,
+        text: Callable[[dict[Any, Any]], str] | None = None,
     ) -> None:
         self.hist = hist
         self.section = section
@@ -155,6 +158,7 @@ class Histogram(Template):
         self.banner = banner
         self.prepare = prepare
         self.footer = footer
+        self.text = text
 
 
 class CountTable(Template):
@@ -195,7 +199,7 @@ def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) 
     return EventTable(ring, columns, **named)
 
 
-def histogram(hist: Hist, **named: Any) -> Histogram:
+def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
     """Show ``hist`` every interval, or at the end.
 
     Example::
