@@ -101,6 +101,23 @@ class PairStage(Stage):
             process.communicate()
 
 
+class CrowdStage(Stage):
+    """Four processes that compute on one CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crowd = [
+            subprocess.Popen(["taskset", "-c", "0", "timeout", "20", "sh", "-c", "while :; do :; done"])
+            for _ in range(4)
+        ]
+        time.sleep(0.3)
+
+    def close(self) -> None:
+        for process in self.crowd:
+            process.terminate()
+            process.wait()
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -176,6 +193,18 @@ SCENES = {
     "biolatency-disks": Scene("biolatency -D -d {disk} 1 1", disk_io, DiskStage),
     "biolatency-flags": Scene("biolatency -F -d {disk}", disk_io, DiskStage),
     "biolatency-extension": Scene("biolatency -Qe -d {disk}", disk_io, DiskStage),
+    "cpudist": Scene("cpudist", compete, PairStage),
+    "cpudist-pid": Scene("cpudist -p {pid}", compete, PairStage),
+    "cpudist-offcpu": Scene("cpudist -O -e -p {pid}", compete, PairStage),
+    "cpudist-pids": Scene("cpudist -mPT -n sleeper 1 1", compete, PairStage),
+    "cpudist-json": Scene("cpudist -j -p {spinner}", compete, PairStage),
+    "runqlen": Scene("runqlen -d 2", lambda stage: time.sleep(2), CrowdStage),
+    "runqlen-cpus": Scene("runqlen -C 1 1", lambda stage: time.sleep(1), CrowdStage),
+    "runqlen-occupancy": Scene("runqlen -O 1 1", lambda stage: time.sleep(1), CrowdStage),
+    "runqlen-occupancy-cpus": Scene("runqlen -TOC 1 1", lambda stage: time.sleep(1), CrowdStage),
+    "runqslower": Scene("runqslower -P -n sleeper 15000", compete, PairStage),
+    "runqslower-pid": Scene("runqslower -p {pid}", compete, PairStage),
+    "runqslower-json": Scene("runqslower --json -p {pid} 20000", compete, PairStage),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
     "runqlat-heatmap": Scene("runqlat --heatmap 0.2", bursts),

@@ -25,7 +25,7 @@ from vmtest.problem import Problem
 
 #: Programs that tests start over and over.
 PROGRAMS = ("sh", "bash", "bpftool", "setpriv", "losetup", "mount", "umount", "unshare", "nsenter", "sleep", "cat",
-            "ls", "true", "false", "taskset", "dd", "env", "id", "cp", "rm", "mkdir", "chroot", "kill", "nice",
+            "ls", "true", "false", "taskset", "chrt", "dd", "env", "id", "cp", "rm", "mkdir", "chroot", "kill", "nice",
             "timeout", "modprobe", "insmod", "rmmod", "ip", "sync", "touch", "head", "seq", "uname")  # fmt: skip
 _LEFT_OUT = shutil.ignore_patterns(
     "__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "config-*",

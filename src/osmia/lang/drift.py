@@ -57,6 +57,34 @@ def task_state(task):
     return cast(task, task_struct___before_5_14).state
 
 
+class cfs_rq___since_6_14(KStruct):
+    """c2a295bffeaf ("sched/fair: Add new cfs_rq.h_nr_runnable", 6.14; in 6.12's stable series since 6.12.37)."""
+
+    h_nr_queued: u32
+    h_nr_runnable: u32
+
+
+class cfs_rq___in_6_13(KStruct):
+    """76f2f783294d ("sched/eevdf: More PELT vs DELAYED_DEQUEUE", 6.13; 6.12.7 to 6.12.36): what became the above."""
+
+    h_nr_delayed: u32
+
+
+def asleep_but_queued(rq):
+    """How many threads the run queue counts in ``nr_running`` although they sleep.
+
+    152e11f6df29 ("sched/fair: Implement delayed dequeue", 6.12) leaves a
+    thread that goes to sleep in the queue until it would be its turn again.
+    Before 6.12.7 nothing says how many these are: 0 then.
+    """
+    if exists(cast(rq.cfs, cfs_rq___since_6_14).h_nr_runnable):
+        queue = cast(rq.cfs, cfs_rq___since_6_14)
+        return queue.h_nr_queued - queue.h_nr_runnable
+    if exists(cast(rq.cfs, cfs_rq___in_6_13).h_nr_delayed):
+        return cast(rq.cfs, cfs_rq___in_6_13).h_nr_delayed
+    return 0
+
+
 def queue_comes_first(request):
     """Whether the block tracepoints have the queue before the request, so that ``request`` is none.
 

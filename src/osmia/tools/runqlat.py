@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
-from osmia.lang.drift import task_state
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted_task  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
+from osmia.tools._sched import goes_on
 
 timestamp = option("-T", "--timestamp", help="show the time of each summary")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
@@ -37,8 +37,7 @@ def wakeup_new(task):
 
 @first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))
 def switch(preempt, prev, next):
-    # Preempted, perhaps on its way to sleep, or yielding: it waits again.
-    if preempt or task_state(prev) == 0:
+    if goes_on(preempt, prev):
         enqueue(prev)
     start = starts.pop(next.pid)
     if start is None:
