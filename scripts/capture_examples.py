@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,22 @@ class CrowdStage(Stage):
             process.wait()
 
 
+class ThreadStage(Stage):
+    """A program of four threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.program = Path("/tmp/demo-threads")
+        lines = [f"#!{sys.executable}", "import ctypes, threading, time", "ctypes.CDLL(None).prctl(15, b'threads')",
+                 "for number in range(3):",
+                 "    threading.Thread(target=time.sleep, args=(number / 10,)).start()"]  # fmt: skip
+        self.program.write_text("\n".join(lines) + "\n")
+        self.program.chmod(0o755)
+
+    def close(self) -> None:
+        self.program.unlink()
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -181,6 +198,8 @@ def bursts(stage: Stage) -> None:
         time.sleep(1)
 
 
+SCRIPT = "'sh -c \"/bin/true; ls /no/such; timeout -s KILL 0.3 sleep 60\"'"
+
 SCENES = {
     "opensnoop": Scene("opensnoop -p {pid}", serve, FileStage),
     "opensnoop-failed": Scene("opensnoop -x -p {pid}", serve, FileStage),
@@ -198,10 +217,15 @@ SCENES = {
     "cpudist-offcpu": Scene("cpudist -O -e -p {pid}", compete, PairStage),
     "cpudist-pids": Scene("cpudist -mPT -n sleeper 1 1", compete, PairStage),
     "cpudist-json": Scene("cpudist -j -p {spinner}", compete, PairStage),
-    "runqlen": Scene("runqlen -d 2", lambda stage: time.sleep(2), CrowdStage),
-    "runqlen-cpus": Scene("runqlen -C 1 1", lambda stage: time.sleep(1), CrowdStage),
-    "runqlen-occupancy": Scene("runqlen -O 1 1", lambda stage: time.sleep(1), CrowdStage),
-    "runqlen-occupancy-cpus": Scene("runqlen -TOC 1 1", lambda stage: time.sleep(1), CrowdStage),
+    "cpuwalk": Scene("cpuwalk 1 1", lambda _: time.sleep(1), CrowdStage),
+    "cpuwalk-name": Scene("cpuwalk -n sh 1 1", lambda _: time.sleep(1), CrowdStage),
+    "exitsnoop": Scene("exitsnoop -c " + SCRIPT, lambda _: None),
+    "exitsnoop-failed": Scene("exitsnoop -x -t -c " + SCRIPT, lambda _: None),
+    "exitsnoop-threads": Scene("exitsnoop --per-thread -n threads -c /tmp/demo-threads", lambda _: None, ThreadStage),
+    "runqlen": Scene("runqlen -d 2", lambda _: time.sleep(2), CrowdStage),
+    "runqlen-cpus": Scene("runqlen -C 1 1", lambda _: time.sleep(1), CrowdStage),
+    "runqlen-occupancy": Scene("runqlen -O 1 1", lambda _: time.sleep(1), CrowdStage),
+    "runqlen-occupancy-cpus": Scene("runqlen -TOC 1 1", lambda _: time.sleep(1), CrowdStage),
     "runqslower": Scene("runqslower -P -n sleeper 15000", compete, PairStage),
     "runqslower-pid": Scene("runqslower -p {pid}", compete, PairStage),
     "runqslower-json": Scene("runqslower --json -p {pid} 20000", compete, PairStage),
@@ -222,9 +246,9 @@ def capture(scene: Scene) -> str:
     stage = scene.stage()
     try:
         command = scene.command.format(**stage.names)
-        tool = Tool(*command.split()).start()
+        tool = Tool(*shlex.split(command)).start()
         scene.work(stage)
-        if command.split()[-1] != "1":
+        if command.split()[-1] != "1" and " -c " not in command:
             time.sleep(0.1)
             tool.stop()
         tool.wait()

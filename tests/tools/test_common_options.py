@@ -16,12 +16,12 @@ from harness import FEW_PROGRAMS, TOOLS, Files, Tool, osmia
 pytestmark = pytest.mark.kernel
 
 EVENT_TABLES = ["execsnoop", "opensnoop"]
-HISTOGRAMS = ["biolatency", "cpudist", "runqlat", "runqlen"]
+HISTOGRAMS = ["biolatency", "cpudist", "cpuwalk", "runqlat", "runqlen"]
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys(HISTOGRAMS, "time,key,low,high,count"),
-    "execsnoop": "COMM,PID,PPID,RET,ARGS", "opensnoop": "PID,COMM,FD,ERR,PATH",
-    "runqslower": "TIME,COMM,TID,LAT(us)",
+    "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
+    "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
@@ -30,6 +30,7 @@ FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
     "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
     "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
+    "exitsnoop": {"ts", "start", "pid", "ppid", "tid", "exit_code", "signal", "core_dumped", "comm", "age"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
 }  # fmt: skip
 MINE = '''\

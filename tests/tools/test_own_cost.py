@@ -131,7 +131,7 @@ def test_every_tool_ends_by_itself(tool: str) -> None:
     done = osmia(tool, "--max-overhead", ALWAYS, "--duration", "30")
     assert done.returncode == 3
     assert done.stderr.startswith(f"osmia: {tool}: detached after ") and done.stderr.count("\n") == 1
-    assert done.stdout.startswith(("Tracing", "Sampling", "PID", "COMM", "TIME"))
+    assert done.stdout.startswith(("Tracing", "Sampling", "PID", "COMM", "PCOMM", "TIME"))
 
 
 def test_summaries_are_shown_once() -> None:

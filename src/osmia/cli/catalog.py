@@ -25,7 +25,8 @@ COMMANDS = {
 #: What the tools are about, in the order of ``osmia list``.
 SUBJECTS = {
     "Processes and CPUs": ("execsnoop", "exitsnoop", "runqlat", "runqlen", "runqslower", "cpudist", "offcputime",
-                           "profile", "llcstat", "hardirqs", "softirqs", "syscount", "threadsnoop", "pidpersec"),
+                           "profile", "llcstat", "cpuwalk", "hardirqs", "softirqs", "syscount", "threadsnoop",
+                           "killsnoop", "pidpersec"),
     "Files and file systems": ("opensnoop", "statsnoop", "filelife", "fileslower", "filetop", "vfsstat", "vfscount",
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "bitesize"),

@@ -40,6 +40,13 @@ def refused(flag: str, instead: str) -> Callable[[str], Any]:
     return parse
 
 
+def hertz(word: str) -> int:
+    """The ``parse`` of an option for a frequency: samples a second; ValueError."""
+    if not word.isdecimal() or not 1 <= int(word) <= 10_000:
+        raise ValueError(f"{word!r} is not a frequency: 1 to 10000 samples a second")
+    return int(word)
+
+
 def pattern(word: str) -> str:
     """``word``, which is to be a regular expression; ValueError where it is none."""
     import re

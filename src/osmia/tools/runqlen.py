@@ -5,14 +5,7 @@ from __future__ import annotations
 
 from osmia import histogram, linear_hist, option, perf_event
 from osmia.tools._sched import waiting_here
-
-
-def hertz(word):
-    """What ``-f`` means: samples a second."""
-    if not word.isdecimal() or not 1 <= int(word) <= 10_000:
-        raise ValueError(f"{word!r} is not a frequency: 1 to 10000 samples a second")
-    return int(word)
-
+from osmia.tools._show import hertz
 
 timestamp = option("-T", "--timestamp", help="show the time of each summary")
 occupancy = option("-O", "--runqocc", help="show how much of the time anything waited")
