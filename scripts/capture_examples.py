@@ -229,6 +229,10 @@ SCENES = {
     "runqslower": Scene("runqslower -P -n sleeper 15000", compete, PairStage),
     "runqslower-pid": Scene("runqslower -p {pid}", compete, PairStage),
     "runqslower-json": Scene("runqslower --json -p {pid} 20000", compete, PairStage),
+    "syscount": Scene("syscount -d 1", lambda _: time.sleep(1)),
+    "syscount-latency": Scene("syscount -mL -p {pid}", compete, PairStage),
+    "syscount-processes": Scene("syscount -P -T 4 1 2", lambda _: time.sleep(2)),
+    "syscount-failures": Scene("syscount -x -c 'ls /no/such'", lambda _: None),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
     "runqlat-heatmap": Scene("runqlat --heatmap 0.2", bursts),
@@ -248,7 +252,7 @@ def capture(scene: Scene) -> str:
         command = scene.command.format(**stage.names)
         tool = Tool(*shlex.split(command)).start()
         scene.work(stage)
-        if command.split()[-1] != "1" and " -c " not in command:
+        if command.split()[-1] not in ("1", "2") and " -c " not in command:
             time.sleep(0.1)
             tool.stop()
         tool.wait()

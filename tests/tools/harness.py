@@ -32,7 +32,7 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 TOOLS = sorted(path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py"))
 #: How many programs a run loads at least: three, but for these.
-FEW_PROGRAMS = {"cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "runqlen": 1}
+FEW_PROGRAMS = {"cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "runqlen": 1, "syscount": 2}
 READY_SECONDS = patient(30.0)
 END_SECONDS = patient(20.0)
 

@@ -196,10 +196,11 @@ class CountView(View):
         self._session = session
         self._template = template
         self._mode = mode_of(session)
-        self._before: dict[Any, Any] = {}
+        self._before: dict[str, dict[Any, Any]] = {}
         self._shown = 0
+        self.interval = template.interval
         self._columns = visible(template.columns)
-        kinds = field_kinds(template.map)
+        kinds = {**field_kinds(template.map), **{name: one.value for name, one in template.more.items()}}
         last = len(self._columns) - 1
         self._table = Table([column(col, None if col.row else kinds.get(col.field), i == last)
                              for i, col in enumerate(self._columns)])  # fmt: skip
@@ -212,18 +213,24 @@ class CountView(View):
         return self._template.banner + "\n" if self._template.banner and self._mode == "table" else ""
 
     def _new(self) -> list[Entry]:
-        now = dict(self._template.map.items())
-        entries = []
-        for key, value in now.items():
-            if isinstance(value, int):
-                value -= self._before.get(key, 0)
-                if not value:
-                    continue
-            entries.append(Entry(key, value))
-        self._before = now
-        if all(isinstance(entry.count, int) for entry in entries):
+        template = self._template
+        # What goes with a count is read before it is: nothing is shown of a key that has no count yet.
+        more = {name: self._difference(name, one) for name, one in template.more.items()}
+        entries = [Entry(key, value) for key, value in self._difference("count", template.map).items()]
+        for entry in entries:
+            entry.__dict__.update({name: values.get(entry.key, 0) for name, values in more.items()})
+        if template.sort is not None:
+            entries.sort(key=template.sort, reverse=True)
+        elif all(isinstance(entry.count, int) for entry in entries):
             entries.sort(key=lambda entry: entry.count)
-        return entries
+        return entries[: int(template.most) or None]
+
+    def _difference(self, name: str, table: Map) -> dict[Any, Any]:
+        """What was added to each number since the last time; what is no number, as it is."""
+        now, before = dict(table.items()), self._before.get(name, {})
+        self._before[name] = now
+        new = {key: value - before.get(key, 0) if isinstance(value, int) else value for key, value in now.items()}
+        return {key: value for key, value in new.items() if value or not isinstance(value, int)}
 
     def summary(self, last: bool) -> str:
         entries = self._new()
@@ -240,6 +247,8 @@ class CountView(View):
             from osmia.views.machine import csv_row
 
             return "".join([csv_row(row) + "\n" for row in cells])
+        if self._template.text is not None:
+            return _line(self._template.text(entries))
         head = "\n" + (time.strftime("%H:%M:%S") + "\n" if wants_time(self._session) else "")
         return head + self._table.header() + "\n" + self._table.rows(cells)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from osmia.lang.hist import ByCpu, Hist
@@ -162,7 +162,15 @@ class Histogram(Template):
 
 
 class CountTable(Template):
-    """Counts per key, smallest first as bcc prints them (template 4)."""
+    """Counts per key, smallest first as bcc prints them (template 4).
+
+    An entry of the table has ``key`` and ``count``, and a number from each of
+    the maps ``more`` under their names.  ``sort`` says by what entries are
+    ordered, largest first, and ``most`` how many are shown (0: all; an option
+    or a number).  ``text`` turns the entries of an interval into what is
+    printed in place of the table.  ``interval``: seconds between summaries
+    where the user says nothing; 0 for only one, at the end.
+    """
 
     def __init__(
         self,
@@ -171,11 +179,21 @@ class CountTable(Template):
         *,
         banner: str = "",
         prepare: Callable[[], None] | None = None,
+        more: Mapping[str, Map] | None = None,
+        sort: Callable[[Any], Any] | None = None,
+        most: Any = 0,
+        text: Callable[[list[Any]], str] | None = None,
+        interval: float = 0.0,
     ) -> None:
         self.map = map
         self.columns = columns
         self.banner = banner
         self.prepare = prepare
+        self.more = dict(more or {})
+        self.sort = sort
+        self.most = most
+        self.text = text
+        self.interval = interval
 
 
 def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) -> EventTable:
