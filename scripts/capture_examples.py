@@ -198,6 +198,29 @@ def bursts(stage: Stage) -> None:
         time.sleep(1)
 
 
+def forks(stage: Stage) -> None:
+    """For three seconds a program after the other."""
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        subprocess.run([TRUE], check=False)
+
+
+def kills(stage: Stage) -> None:
+    """A signal to a process, one that only looks whether it is there, and one to nobody."""
+    script = "sleep 60 & kill -0 $!; kill -TERM $!; kill -9 4194304"
+    subprocess.run(["sh", "-c", script], stderr=subprocess.DEVNULL, check=False)
+
+
+def interrupts(stage: Stage) -> None:
+    """Some disk, timers and network, for a second."""
+    with tempfile.TemporaryFile(dir="/var/tmp") as file:
+        for _ in range(100):
+            file.write(bytes(1 << 16))
+            file.flush()
+            os.fsync(file.fileno())
+            time.sleep(0.01)
+
+
 SCRIPT = "'sh -c \"/bin/true; ls /no/such; timeout -s KILL 0.3 sleep 60\"'"
 
 SCENES = {
@@ -233,6 +256,16 @@ SCENES = {
     "syscount-latency": Scene("syscount -mL -p {pid}", compete, PairStage),
     "syscount-processes": Scene("syscount -P -T 4 1 2", lambda _: time.sleep(2)),
     "syscount-failures": Scene("syscount -x -c 'ls /no/such'", lambda _: None),
+    "pidpersec": Scene("pidpersec 1 3", forks),
+    "pidpersec-json": Scene("pidpersec --json 1 1", forks),
+    "killsnoop": Scene("killsnoop -n sh", kills),
+    "killsnoop-failed": Scene("killsnoop -x -n sh", kills),
+    "hardirqs": Scene("hardirqs 1 1", interrupts),
+    "hardirqs-count": Scene("hardirqs -C 1 1", interrupts),
+    "hardirqs-dist": Scene("hardirqs -d -T 1 1", interrupts),
+    "softirqs": Scene("softirqs 1 1", interrupts),
+    "softirqs-count": Scene("softirqs -C -c 0 1 1", interrupts),
+    "softirqs-dist": Scene("softirqs -d -N 1 1", interrupts),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
     "runqlat-heatmap": Scene("runqlat --heatmap 0.2", bursts),
@@ -252,7 +285,7 @@ def capture(scene: Scene) -> str:
         command = scene.command.format(**stage.names)
         tool = Tool(*shlex.split(command)).start()
         scene.work(stage)
-        if command.split()[-1] not in ("1", "2") and " -c " not in command:
+        if command.split()[-1] not in ("1", "2", "3") and " -c " not in command:
             time.sleep(0.1)
             tool.stop()
         tool.wait()

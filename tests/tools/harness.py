@@ -32,7 +32,10 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 TOOLS = sorted(path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py"))
 #: How many programs a run loads at least: three, but for these.
-FEW_PROGRAMS = {"cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "runqlen": 1, "syscount": 2}
+FEW_PROGRAMS = {
+    "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2, "pidpersec": 1, "runqlen": 1,
+    "softirqs": 2, "syscount": 2,
+}  # fmt: skip
 READY_SECONDS = patient(30.0)
 END_SECONDS = patient(20.0)
 

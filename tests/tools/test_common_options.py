@@ -16,13 +16,13 @@ from harness import FEW_PROGRAMS, TOOLS, Files, Tool, osmia
 pytestmark = pytest.mark.kernel
 
 EVENT_TABLES = ["execsnoop", "opensnoop"]
-HISTOGRAMS = ["biolatency", "cpudist", "cpuwalk", "runqlat", "runqlen"]
+HISTOGRAMS = ["biolatency", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen"]
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys(HISTOGRAMS, "time,key,low,high,count"),
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
-    "syscount": "SYSCALL,COUNT",
+    "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
@@ -32,7 +32,9 @@ FIELDS = {
     "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
     "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
     "exitsnoop": {"ts", "start", "pid", "ppid", "tid", "exit_code", "signal", "core_dumped", "comm", "age"},
-    "syscount": {"time", "rows"},
+    **{tool: {"time", "unit", "histograms", "section"} for tool in ("hardirqs", "softirqs")},
+    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
+    "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
 }  # fmt: skip
 MINE = '''\

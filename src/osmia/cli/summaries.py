@@ -198,6 +198,7 @@ class CountView(View):
         self._mode = mode_of(session)
         self._before: dict[str, dict[Any, Any]] = {}
         self._shown = 0
+        self._since = 0.0
         self.interval = template.interval
         self._columns = visible(template.columns)
         kinds = {**field_kinds(template.map), **{name: one.value for name, one in template.more.items()}}
@@ -234,6 +235,8 @@ class CountView(View):
 
     def summary(self, last: bool) -> str:
         entries = self._new()
+        now = time.monotonic()
+        seconds, self._since = now - (self._since or self._session.started), now
         self._shown += 1
         if last and not entries and self._shown > 1:
             return ""
@@ -248,7 +251,7 @@ class CountView(View):
 
             return "".join([csv_row(row) + "\n" for row in cells])
         if self._template.text is not None:
-            return _line(self._template.text(entries))
+            return _line(self._template.text(entries, seconds))
         head = "\n" + (time.strftime("%H:%M:%S") + "\n" if wants_time(self._session) else "")
         return head + self._table.header() + "\n" + self._table.rows(cells)
 

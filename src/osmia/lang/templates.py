@@ -167,8 +167,8 @@ class CountTable(Template):
     An entry of the table has ``key`` and ``count``, and a number from each of
     the maps ``more`` under their names.  ``sort`` says by what entries are
     ordered, largest first, and ``most`` how many are shown (0: all; an option
-    or a number).  ``text`` turns the entries of an interval into what is
-    printed in place of the table.  ``interval``: seconds between summaries
+    or a number).  ``text`` turns the entries of an interval, and its
+    length in seconds, into what is printed in place of the table.  ``interval``: seconds between summaries
     where the user says nothing; 0 for only one, at the end.
     """
 
@@ -182,7 +182,7 @@ class CountTable(Template):
         more: Mapping[str, Map] | None = None,
         sort: Callable[[Any], Any] | None = None,
         most: Any = 0,
-        text: Callable[[list[Any]], str] | None = None,
+        text: Callable[[list[Any], float], str] | None = None,
         interval: float = 0.0,
     ) -> None:
         self.map = map

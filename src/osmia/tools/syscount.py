@@ -96,7 +96,7 @@ def order(entry):
     return entry.ns if latency else entry.count
 
 
-def table(entries):
+def table(entries, _):
     """As bcc prints it."""
     head = f"{'PID    COMM' if by_process else 'SYSCALL':<22} {'COUNT':>8}"
     if latency:
