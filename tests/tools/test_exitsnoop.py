@@ -125,6 +125,16 @@ def test_many_threads_are_one_process() -> None:
     assert {row.outcome for row in rows} == {"code 5"} and {row.tid for row in rows} > set(pids)
 
 
+def test_what_two_threads_report_is_shown_once() -> None:
+    """Threads that end at the same moment may both find that no other is left."""
+    event = exitsnoop.Exit(pid=4_194_303, tid=4_194_303, start=1)
+    assert [exitsnoop.keep(event) for _ in range(3)] == [True, False, False]
+    assert exitsnoop.keep(exitsnoop.Exit(pid=4_194_303, tid=4_194_303, start=2))  # the number was taken again
+    for number in range(2000):
+        assert exitsnoop.keep(exitsnoop.Exit(pid=number, tid=number, start=3))
+    assert len(exitsnoop.shown) <= 1001
+
+
 def test_first_thread_ends_before_the_others() -> None:
     """The process is over when its last thread is, and it has the code of that."""
     tool = Tool("exitsnoop").start()

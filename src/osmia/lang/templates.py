@@ -220,6 +220,12 @@ def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) 
 def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
     """Show ``hist`` every interval, or at the end.
 
+    Named parameters: ``unit`` is the heading of the values, or a function
+    that gives it; ``section`` and ``label`` say what keys are and how one is
+    shown; ``banner`` is printed first; ``footer`` makes a line for all
+    histograms of an interval; ``text`` makes what is printed in their place
+    from ``{key: histogram}``; ``prepare`` is called when options have values.
+
     Example::
 
         sizes = log2_hist("bytes", key=Comm)
@@ -236,6 +242,13 @@ def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
 
 def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
     """Show ``map`` (key → number) as a table every interval, or at the end.
+
+    Named parameters: ``banner`` is printed first; ``more`` has further maps
+    with the same keys, by the name that their numbers have for columns;
+    ``sort`` orders entries, largest first, and ``most`` is how many are shown;
+    ``text`` makes what is printed in place of the table from the entries and
+    the seconds they took; ``interval`` is how often, where the user says
+    nothing; ``prepare`` is called when options have values.
 
     Example::
 

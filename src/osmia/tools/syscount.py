@@ -84,7 +84,7 @@ def leave(call):
 def label(key):
     """A call by its name, or a process by number and name."""
     if by_process:
-        return f"{key:<6} {names[key]}"
+        return f"{key:<6} {names.get(key, '')}"
     return f"32-bit call {key ^ COMPAT}" if key & COMPAT else syscall_names.name(key)
 
 
@@ -127,7 +127,7 @@ tool = count_table(
     [
         Col("syscall", "SYSCALL", row=lambda one: label(one.key), when=lambda: not by_process),
         Col("pid", "PID", row=lambda one: one.key, when=by_process),
-        Col("name", "COMM", row=lambda one: names[one.key], when=by_process),
+        Col("name", "COMM", row=lambda one: names.get(one.key, ""), when=by_process),
         Col("count", "COUNT"),
         Col("ns", "TIME", when=latency, show=spent),
     ],
