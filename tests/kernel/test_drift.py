@@ -24,7 +24,7 @@ from osmia.obj import consts
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-from harness import loop_device
+from harness import loop_device, workload
 
 pytestmark = [pytest.mark.kernel]
 Row = Callable[[str, Any], None]
@@ -118,6 +118,36 @@ def enter(regs, number):
         os.getpgid(0)
         assert it.module.n[0] == (2 if features.has("bpf_loop") else 1)
     side(record_property, "loops_are_long", features.has("bpf_loop") is True)
+
+
+def test_sleepers_in_a_run_queue(record_property: Row) -> None:
+    """Who goes to sleep before it would be its turn again stays queued, on kernels that do that; never are there more.
+
+    While threads are switched the queue's numbers stand still, so they have to agree.
+    """
+    with running("""
+from osmia.lang.drift import asleep_but_queued
+seen = Array[u64](1)
+wrong = Array[u64](1)
+
+@tp_btf("sched_switch")
+def switch(preempt, prev, next):
+    queue = next.se.cfs_rq.rq
+    asleep = asleep_but_queued(queue)
+    if asleep > 0:
+        seen[0] += 1
+    if asleep < 0 or asleep > queue.nr_running:
+        wrong[0] += 1
+""") as it:
+        it.attach("switch")
+        pair = [subprocess.Popen(["taskset", "-c", "0", workload("sleeper"), *words], stdin=subprocess.PIPE)
+                for words in (["1", "0", "1500000"], ["300", "500", "2500"])]  # fmt: skip
+        for process in pair:
+            process.communicate(b"\n")
+        seen, wrong = it.module.seen[0], it.module.wrong[0]
+    newer = has("cfs_rq", "h_nr_runnable") or has("cfs_rq", "h_nr_delayed")
+    assert wrong == 0 and (seen > 0) == newer
+    side(record_property, "asleep_but_queued", newer)
 
 
 def test_cgroups(record_property: Row) -> None:
