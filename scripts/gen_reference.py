@@ -38,7 +38,7 @@ PAGES: dict[str, tuple[str, tuple[str, ...], str]] = {
         "side, columns and JSON.",
     ),
     "maps": (
-        "Maps", ("maps", "maps_more", "maps_special", "recorder", "pin"),
+        "Maps", ("maps", "maps_more", "stacks", "maps_special", "recorder", "pin"),
         "A map is a variable of the module. Kernel functions and the user side use the same object. What the module "
         "puts into it is there when the first probe fires; what depends on options goes into a function under "
         "`before_attach` (see Templates). A pinned map that exists already keeps what it holds.",

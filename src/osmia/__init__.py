@@ -108,6 +108,7 @@ if TYPE_CHECKING:
         xdp,
     )
     from osmia.lang.recorder import FlightRecorder
+    from osmia.lang.stacks import Stacks
     from osmia.load.pin import open_as as open_map
 
 #: What few tools use is imported when it is asked for: a warm start counts in milliseconds.
@@ -125,6 +126,7 @@ _LATER = {
         ("osmia.lang.net_probes", ""),
     ),
     "FlightRecorder": ("osmia.lang.recorder", ""),
+    "Stacks": ("osmia.lang.stacks", ""),
     "open_map": ("osmia.load.pin", "open_as"),
 }
 
@@ -164,6 +166,7 @@ __all__ = [
     "Ring",
     "Stack",
     "StackTraces",
+    "Stacks",
     "Str",
     "Strs",
     "User",

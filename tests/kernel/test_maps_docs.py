@@ -19,8 +19,8 @@ import osmia
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("no_fd_leak")]
 NAMES = (
-    "LruPerCpuHash", "LpmTrie", "Queue", "Stack", "Bloom", "ArrayOfMaps", "HashOfMaps", "ProgArray", "StackTraces",
-    "Counters", "Global", "PerThread", "FlightRecorder", "pinned", "trace_printk",
+    "LruPerCpuHash", "LpmTrie", "Queue", "Stack", "Bloom", "ArrayOfMaps", "HashOfMaps", "ProgArray", "Stacks",
+    "StackTraces",    "Counters", "Global", "PerThread", "FlightRecorder", "pinned", "trace_printk",
 )  # fmt: skip
 
 

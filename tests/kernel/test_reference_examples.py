@@ -300,6 +300,19 @@ def _(it: Example) -> None:
     assert any(len(stack) > 3 for stack in stacks)
 
 
+@check("Stacks")
+def _(it: Example) -> None:
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        reads(1, 1 << 20)
+    mine = {(user, kernel): n for (tgid, user, kernel), n in it.counts.items() if tgid == ME}
+    assert sum(mine.values()) >= 20
+    for user, kernel in mine:
+        assert not user or it.stacks[user].user
+        assert not kernel or all(address >> 63 for address in it.stacks[kernel])
+    assert any(kernel and it.stacks[kernel].depth > 3 for _, kernel in mine)
+
+
 @check("Counters")
 def _(it: Example) -> None:
     reads()

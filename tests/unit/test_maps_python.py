@@ -19,6 +19,7 @@ from osmia import (
     ProgArray,
     Queue,
     Stack,
+    Stacks,
     StackTraces,
     machine,
     pinned,
@@ -97,6 +98,33 @@ def test_stacks_by_number() -> None:
     assert stacks[number] == [1, 2, 3] and stacks.kernel() == number and stacks[stacks.kernel(1)] == [2, 3]
     assert stacks.user() == -14
     machine.kernel_stack = []
+
+
+def test_stacks_that_are_never_lost() -> None:
+    stacks = Stacks(2)
+    machine.lost.clear()
+    machine.kernel_stack, machine.user_stack = [1, 2, 3], []
+    number = stacks.kernel()
+    assert (stacks[number], stacks[number].cut, stacks[number].user) == ((1, 2, 3), False, False)
+    assert stacks.kernel() == number != stacks.kernel(skip=1) and stacks[stacks.kernel(1)] == (2, 3)
+    assert list(stacks[number].outermost_first) == [3, 2, 1] and stacks[number].depth == 3
+    assert stacks.user() == stacks.kernel(skip=3) == 0 and stacks.get(0) is None
+    with pytest.raises(KeyError):
+        stacks[0]
+    machine.user_stack = [1, 2, 3]
+    assert stacks.user() == 0 and machine.lost == {"stacks": 1}  # another one than the kernel's, and the third
+    more = Stacks()
+    machine.user_stack = list(range(1, 201))
+    cut = more[more.user()]
+    assert cut.cut and cut.user and cut.depth == 127
+    machine.kernel_stack = machine.user_stack = []
+
+
+def test_sizes_of_stacks() -> None:
+    stacks = Stacks()
+    assert stacks.sizes("s") == {"s": 74, "s_taken": 74, "s_ids": 16384}
+    stacks.max_entries, stacks.words = 100, 1
+    assert stacks.sizes("s") == {"s": 1, "s_taken": 1, "s_ids": 100}
 
 
 def test_jumps() -> None:

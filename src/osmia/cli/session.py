@@ -20,7 +20,7 @@ from osmia.events.loss import MAP as LOSS_MAP
 from osmia.events.loss import Losses
 from osmia.kernel import proc
 from osmia.lang.codec import encode
-from osmia.lang.maps import RINGBUF, MapBase
+from osmia.lang.maps import RINGBUF, Map, MapBase
 from osmia.lang.options import Option
 from osmia.lang.probes import Prog
 from osmia.obj import meta
@@ -171,9 +171,9 @@ class Session:
         from osmia.load.object import load
 
         chosen = self._chosen
-        sizes: dict[str, int] = {}
+        sizes = self._sizes(spec)
         if self.common.ring_size:
-            sizes = {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
+            sizes |= {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
         while True:
             try:
                 if self.user is not None:
@@ -195,6 +195,19 @@ class Session:
             for name, info in self.live.stats().items():
                 walked = f", {info.verified_insns:,} looked at by the verifier" if info.verified_insns else ""
                 self.note(f"{name}: loaded, {info.xlated_size // 8:,} instructions{walked}")
+
+    def _sizes(self, spec: ObjectSpec) -> dict[str, int]:
+        """Entries of maps whose size the tool has set since they were compiled, by name."""
+        out: dict[str, int] = {}
+        for record in self.records:
+            if record[0] != "map" or record[1] not in spec.maps:
+                continue
+            item = self._find(record[2], record[3])
+            if hasattr(item, "sizes"):
+                out |= item.sizes(record[1])
+            elif isinstance(item, Map) and item.max_entries != spec.maps[record[1]].max_entries:
+                out[record[1]] = item.max_entries
+        return out
 
     def _fall_back(self, spec: ObjectSpec, chosen: dict[Prog, Hook], err: UserError) -> bool:
         """After a failed load: the next hook of the plan that ``err`` names; False if there is none."""

@@ -107,7 +107,7 @@ class Planner:
             return inner + node.size // 4
         if not isinstance(node, Loop) or node.bound is None:
             return inner
-        if inner * node.bound <= self._limit:
+        if inner * node.bound <= self._limit and not getattr(node, "called", False):
             return inner * node.bound
         plan.big.add(id(node))
         return inner + _CALL_COST

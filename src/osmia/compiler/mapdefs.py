@@ -10,6 +10,7 @@ from osmia.lang.maps import Map, MapBase, Ring
 from osmia.lang.maps_more import Keyless
 from osmia.lang.maps_special import ArrayOfMaps, Counters, Global, PerThread, ProgArray, StackTraces
 from osmia.lang.recorder import FlightRecorder
+from osmia.lang.stacks import Stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def special(mod: Builder, name: str, module: str, variable: str, item: Any) -> b
         mod.module.maps.append(dictionary(name, item.by_thread))
         mod.meta.append(("map", name, module, variable))
         mod.also(item.by_thread, name)
+        return True
+    if isinstance(item, Stacks):
+        from osmia.compiler import stackops
+
+        stackops.define(mod, name, module, variable, item)
         return True
     if isinstance(item, ProgArray):
         for index, prog in item.progs.items():

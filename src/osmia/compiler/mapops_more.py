@@ -19,6 +19,7 @@ from osmia.lang.maps_special import (
     ProgArray,
     StackTraces,
 )
+from osmia.lang.stacks import Stacks
 from osmia.lang.types import Str, size_align, u32
 from osmia.obj import consts
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 #: What :func:`method` knows the methods of.
-KINDS = (Queue, Bloom, ArrayOfMaps, StackTraces, Counters, PerThread, ProgArray, Global)
+KINDS = (Queue, Bloom, ArrayOfMaps, Stacks, StackTraces, Counters, PerThread, ProgArray, Global)
 PUSH, POP, PEEK = consts.BPF_FUNC_map_push_elem, consts.BPF_FUNC_map_pop_elem, consts.BPF_FUNC_map_peek_elem
 BPF_EXIST = 2
 CURRENT_CPU = 0xFFFFFFFF  # BPF_F_CURRENT_CPU
@@ -52,7 +53,7 @@ def method(fn: Fn, node: ast.Call, item: Any, name: str) -> Val:
         if name != "get":
             _no_method(fn, node, item, name, "it has get(key); the user side fills it")
         return inner_map(fn, node, item, _args(fn, node, 1, 1, name)[0])
-    if isinstance(item, StackTraces):
+    if isinstance(item, (Stacks, StackTraces)):
         if name not in ("kernel", "user"):
             _no_method(fn, node, item, name, "it has kernel() and user()")
         return _stack(fn, node, item, name)
@@ -173,14 +174,26 @@ def tail_call(fn: Fn, node: ast.Call) -> Val:
 # Stacks, counters
 
 
-def _stack(fn: Fn, node: ast.Call, item: StackTraces, name: str) -> Val:
-    args = _args(fn, node, 0, 1, name)
-    skip = fn.constant_int(args[0], node.args[0], "the number of frames to skip") if args else 0
-    if not 0 <= skip <= 255:
-        fn.fail(node.args[0], "frames to skip are from 0 to 255")
+def _stack(fn: Fn, node: ast.Call, item: Stacks | StackTraces, name: str) -> Val:
+    from osmia.compiler.dispatch import expr
+
+    for word in node.keywords:
+        if word.arg != "skip" or node.args:
+            fn.fail(word.value, f"{name}() takes one argument in kernel code: skip")
+    given = [*node.args, *[word.value for word in node.keywords]]
+    if len(given) > 1:
+        fn.fail(node, f"{name}() takes 0 to 1 arguments, not {len(given)}")
+    skip = fn.constant_int(expr(fn, given[0]), given[0], "the number of frames to skip") if given else 0
+    most = 64 if isinstance(item, Stacks) else 255
+    if not 0 <= skip <= most:
+        fn.fail(given[0], f"frames to skip are from 0 to {most}")
     context = fn.context()
     if context is None:
         fn.fail(node, "a subprogram with five arguments cannot walk the stack", "leave @subprogram out")
+    if isinstance(item, Stacks):
+        from osmia.compiler import stackops
+
+        return Val(UINT, [stackops.number(fn, item, skip, name == "user", context)])
     flags = fn.num(skip | (USER_STACK if name == "user" else 0))
     number = fn.helper(consts.BPF_FUNC_get_stackid, context, mapops.address_of(fn, item), flags)
     failed: list[tir.Stmt] = []

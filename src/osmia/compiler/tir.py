@@ -389,7 +389,9 @@ class For(Stmt):
 
     ``bound`` is the largest number of rounds that can happen, known when
     compiling.  ``orelse`` is not supported (refused before).  Assignments to
-    ``var`` in the body do not change the iteration.
+    ``var`` in the body do not change the iteration.  ``called``: the body
+    becomes a function for ``bpf_loop``, however few rounds there are, which
+    the verifier is done with sooner.
     """
 
     var: Local
@@ -398,6 +400,7 @@ class For(Stmt):
     step: int
     body: list[Stmt]
     bound: int
+    called: bool = False
 
 
 @node

@@ -71,6 +71,13 @@ def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
         return f"{slot.what}: {number} event{_s(count)} not recorded while it was being read"
     if slot.kind == "stack":
         return f"{slot.what}: {number} stack{_s(count)} lost: another one has the same place (give it more entries)"
+    if slot.kind == "places":
+        kept = sizes.get(f"{slot.what}_ids", 0)
+        return f"{slot.what}: {number} stack{_s(count)} lost: {kept:,} different ones are kept, and no more fit"
+    if slot.kind == "memory":
+        return f"{slot.what}: {number} stack{_s(count)} lost: the memory for stacks is full"
+    if slot.kind == "unread":
+        return f"{slot.what}: {number} stack{_s(count)} could not be read"
     if slot.kind == "counter":
         return f"{slot.what}: {number} reading{_s(count)} of the counter failed"
     if slot.kind == "negative":

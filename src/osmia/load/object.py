@@ -117,9 +117,14 @@ def load(
     live = LiveObject(spec.name)
     try:
         wanted = _select(spec, only)
-        records = meta.load(spec.meta) if b"tail\t" in spec.meta or b"when\t" in spec.meta else []
+        stacked = b"stacks\t" in spec.meta
+        records = meta.load(spec.meta) if stacked or b"tail\t" in spec.meta or b"when\t" in spec.meta else []
         instead = idle(spec, records)
         whole = {name: assemble(spec, prog, instead) for name, prog in wanted.items()}
+        if stacked:
+            from osmia.load import stacks
+
+            max_entries = stacks.fit(spec, records, whole, max_entries or {})
         live.btf_fd = _load_btf(spec, live)
         used = {use[1] for program in whole.values() for use in program.uses}
         wanted_maps = [one for name, one in spec.maps.items() if only is None or name in used]

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stacks by number: every one is kept, whatever its hash, at the depth the kernel gives, once; losses are counted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import prebuilt
+import pytest
+from kernel_code import module, running
+
+from osmia.compiler import lower_loop, stackops
+from osmia.lang.stacks import Trace
+from osmia.load import stacks as sizes
+
+pytestmark = [pytest.mark.kernel, pytest.mark.vm, pytest.mark.usefixtures("no_fd_leak")]
+
+TEXT = """
+stacks = Stacks({size})
+counts = Hash[u32, u64]()
+deeper = Hash[u32, u64]()
+kernel = Hash[u32, u64]()
+target = option("--target", type=int, default=0)
+
+@tracepoint("syscalls:sys_enter_getpgid")
+def enter(call):
+    if current.tgid == target:
+        counts[stacks.user()] += 1
+        deeper[stacks.user(skip=2)] += 1
+        kernel[stacks.kernel()] += 1
+"""
+LIMIT = Path("/proc/sys/kernel/perf_event_max_stack")
+
+
+class Stairs:
+    """The workload: the same system call, at the end of as many functions as are wanted."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [prebuilt.workload("stairs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.pid = self.process.pid
+
+    def go(self, depth: int, times: int) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{depth} {times}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline()
+
+
+@contextmanager
+def pinned(pid: int) -> Iterator[None]:
+    """Keep a process on one CPU."""
+    before = os.sched_getaffinity(pid)
+    os.sched_setaffinity(pid, {min(before)})
+    yield
+    os.sched_setaffinity(pid, before)
+
+
+@pytest.fixture
+def stairs() -> Iterator[Stairs]:
+    made = Stairs()
+    with made.process:
+        yield made
+        assert made.process.stdin
+        made.process.stdin.close()
+
+
+def run(stairs: Stairs, size: str, *walks: tuple[int, int]) -> tuple[Any, dict[tuple[str, str], int]]:
+    """The module after these walks, its maps' contents kept, and what was lost."""
+    made = module(TEXT.format(size=size))
+    with running(made, {"target": stairs.pid}) as live:
+        live.attach("enter")
+        for depth, times in walks:
+            stairs.go(depth, times)
+        found = {
+            name: {made.stacks.get(number): n for number, n in getattr(made, name).items()}
+            for name in ("counts", "deeper", "kernel")
+        }
+        with pytest.raises(KeyError):
+            made.stacks[0]
+        with pytest.raises(KeyError):
+            made.stacks[1 << 30]
+        return found, live.lost()
+
+
+WALKS = [(1, 11), (2, 13), (7, 17), (40, 19), (1, 23)]
+
+
+@pytest.fixture(params=["bpf_loop", "plain loops", "equal hashes"])
+def way(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the words of a stack are walked, and what is made of them."""
+    if request.param == "plain loops":  # as on kernels before 5.17
+        monkeypatch.setattr(lower_loop, "_call_helper", lambda *_: "")
+        monkeypatch.setattr(lower_loop.Body, "core", lambda *_: "0")
+    if request.param == "equal hashes":
+        monkeypatch.setattr(stackops, "_FACTOR", 0)
+        monkeypatch.setattr(stackops, "TRIES", 16)
+    return str(request.param)
+
+
+def test_every_stack_is_kept_once_and_whole(stairs: Stairs, way: str) -> None:
+    found, lost = run(stairs, "", *WALKS)
+    assert lost == {}
+    by_depth = {stack.depth: n for stack, n in found["counts"].items()}
+    base = min(by_depth) - 1  # main and what called it
+    assert by_depth == {base + 1: 34, base + 2: 13, base + 7: 17, base + 40: 19}
+    for stack in found["counts"]:
+        assert isinstance(stack, Trace) and stack.user and not stack.cut
+        steps = list(stack)[1 : stack.depth - base]  # ask() returns to down(), and that to itself
+        assert len(set(steps[1:])) <= 1 and all(0 < address < 1 << 47 for address in steps)
+    # Without the two innermost frames it is another stack, the same one as far as it goes.
+    assert {stack[2:]: n for stack, n in found["counts"].items()} == {
+        tuple(stack) if stack is not None else (): n for stack, n in found["deeper"].items()
+    }
+    assert sum(found["kernel"].values()) == 83
+    for stack in found["kernel"]:
+        assert stack is not None and not stack.user and all(address >> 63 for address in stack)
+
+
+def test_the_deepest_the_kernel_gives_and_not_a_frame_more(stairs: Stairs) -> None:
+    most = sizes.most_frames()
+    found, lost = run(stairs, "", (1, 1), (most + 100, 29))
+    assert lost == {}
+    depths = {stack.depth: (stack.cut, n) for stack, n in found["counts"].items()}
+    assert depths.pop(most) == (True, 29)
+    assert list(depths.values()) == [(False, 1)]
+    assert {stack.cut for stack in found["deeper"] if stack is not None and stack.depth > 100} == {True}
+
+
+@pytest.fixture
+def deep() -> Iterator[int]:
+    """A kernel that walks as deep as can be kept; its limit, which cannot be raised while anybody samples stacks."""
+    before = LIMIT.read_text(encoding="ascii")
+    with suppress(OSError):
+        LIMIT.write_text("1024", encoding="ascii")
+    yield sizes.most_frames()
+    with suppress(OSError):
+        LIMIT.write_text(before, encoding="ascii")
+
+
+def test_as_deep_as_the_kernel_walks(stairs: Stairs, deep: int) -> None:
+    found, lost = run(stairs, "", (deep - 20, 31), (deep + 200, 7))
+    assert lost == {}
+    whole, cut = sorted(((stack.depth, stack.cut, n) for stack, n in found["counts"].items()))
+    assert deep - 20 < whole[0] < deep and whole[1:] == (False, 31)
+    assert cut == (deep, True, 7)
+
+
+def test_no_room_for_more_stacks(stairs: Stairs) -> None:
+    found, lost = run(stairs, "7", *[(depth, 3) for depth in range(1, 30)])
+    kept = sum(n for stack, n in found["counts"].items() if stack is not None)
+    missing = found["counts"].get(None, 0) + found["deeper"].get(None, 0) + found["kernel"].get(None, 0)
+    assert kept + found["counts"][None] == 29 * 3 and kept >= 3
+    assert list(lost) == [("places", "stacks")] and lost["places", "stacks"] == missing
+
+
+def test_more_than_one_chunk(stairs: Stairs) -> None:
+    """Enough stacks for some chunks, of which each CPU has one for itself."""
+    walks = [(depth, 3) for depth in range(1, 120)]
+    found, lost = run(stairs, "4096, words=40000", *walks, *reversed(walks))
+    assert lost == {}
+    depths = sorted(stack.depth for stack in found["counts"])
+    assert len(set(depths)) == len(depths) == 119 and set(found["counts"].values()) == {6}
+
+
+def test_no_memory_for_more_stacks(stairs: Stairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known is still found, and the rest is counted."""
+    monkeypatch.setattr(sizes, "cpus", SimpleNamespace(slots=lambda: 0))
+    walks = [(depth, 2) for depth in range(1, 120)]
+    with pinned(stairs.pid):  # the only chunk belongs to the CPU that comes first
+        found, lost = run(stairs, "65536, words=1", *walks, (5, 11))
+    (kind, what), n = next(iter(lost.items()))
+    assert (kind, what, len(lost)) == ("memory", "stacks", 1)
+    assert n == sum(found[name].get(None, 0) for name in ("counts", "deeper", "kernel")) > 0
+    assert sum(found["counts"].values()) == 119 * 2 + 11
+    assert 13 in [n for stack, n in found["counts"].items() if stack is not None]
