@@ -56,7 +56,7 @@ from osmia.lang.probes import (
     tp_btf,
     tracepoint,
 )
-from osmia.lang.templates import Col, before_attach, count_table, event_table, histogram
+from osmia.lang.templates import Col, before_attach, count_table, event_table, histogram, stack_table
 from osmia.lang.types import Array as FixedArray
 from osmia.lang.types import (
     Bytes,
@@ -219,6 +219,7 @@ __all__ = [
     "s64",
     "sizeof",
     "socket_filter",
+    "stack_table",
     "subprogram",
     "syscall_prog",
     "tail_call",

@@ -14,7 +14,7 @@ from osmia.cli.args import Parser
 from osmia.errors import OptionError
 from osmia.kernel import named
 from osmia.lang.options import Option
-from osmia.lang.templates import CountTable, Histogram
+from osmia.lang.templates import CountTable, Histogram, StackTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ class Common:
         self.every = Option("-i", "--interval", type=float, parse=seconds, metavar="SECONDS",
                             help="seconds between summaries, like the argument")  # fmt: skip
         self.interval = Option("interval", type=float, parse=seconds, help="seconds between summaries")
+        self.length = Option("duration", type=float, parse=seconds, help="seconds to trace, like --duration")
         self.count = Option("count", type=int, parse=times, help="number of summaries")
 
     def options(self, unit: Unit) -> list[Option]:
@@ -112,7 +113,10 @@ class Common:
         if any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
         out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
-        if isinstance(unit.template, (Histogram, CountTable)):
+        stacked = isinstance(unit.template, StackTable)
+        if stacked and not unit.template.intervals:  # type: ignore[union-attr]
+            out.append(self.length)
+        elif stacked or isinstance(unit.template, (Histogram, CountTable)):
             out += [self.every, self.interval, self.count]
         return out
 
@@ -128,6 +132,8 @@ class Common:
 
     def check(self, program: str) -> None:
         """Raise OptionError for options that do not go together."""
+        if self.length.given and self.duration.given:
+            raise OptionError("the duration is there twice", where=program, fix="leave one of them out")
         forms = [flag for flag, option in (("--json", self.json), ("--csv", self.csv)) if option]
         if self.heatmap and forms:
             forms.insert(0, "--heatmap")

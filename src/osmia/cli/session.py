@@ -302,8 +302,9 @@ class Session:
     def _ready(self) -> None:
         settle()
         self.started = time.monotonic()
-        if self.common.duration:
-            self.stop.deadline = self.started + self.common.duration.value
+        length = self.common.duration.value or self.common.length.value
+        if length:
+            self.stop.deadline = self.started + length
         if self.command is not None:
             self.stop.child = self.command.pid
             self.command.start()

@@ -13,7 +13,7 @@ import time
 from osmia.events.prints import RING as PRINT_RING
 from osmia.events.ring import wait
 from osmia.events.transport import TRACE_PIPE
-from osmia.lang.templates import CountTable, EventTable, Histogram
+from osmia.lang.templates import CountTable, EventTable, Histogram, StackTable
 from osmia.views.output import ClosedPipe
 
 TYPE_CHECKING = False
@@ -102,6 +102,10 @@ def view_of(session: Session) -> View:
 
             return pictures.HeatMapView(session, template)
         return summaries.HistogramView(session, template)
+    if isinstance(template, StackTable):
+        from osmia.cli import stacks
+
+        return stacks.StackView(session, template)
     if isinstance(template, CountTable):
         return summaries.CountView(session, template)
     rings = [one for one in summaries.rings_of(session.unit) if one.live is not None]

@@ -133,13 +133,13 @@ class Stacks(MapBase):
         """Entries of the maps in the object, by name."""
         return {name: self.chunks, name + TAKEN: self.chunks, name + IDS: self.max_entries}
 
-    def kernel(self, skip: int = 0) -> int:
+    def kernel(self, skip: int = 0) -> u32:
         """The number of the kernel stack, without its innermost ``skip`` frames (a constant); 0: there is none."""
-        return self._number(False, machine.kernel_stack, skip)
+        return u32(self._number(False, machine.kernel_stack, skip))  # type: ignore[no-any-return]
 
-    def user(self, skip: int = 0) -> int:
+    def user(self, skip: int = 0) -> u32:
         """The number of the user stack."""
-        return self._number(True, machine.user_stack, skip)
+        return u32(self._number(True, machine.user_stack, skip))  # type: ignore[no-any-return]
 
     def _number(self, user: bool, stack: list[int], skip: int) -> int:
         kept = tuple(stack[skip:])

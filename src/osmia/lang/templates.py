@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from osmia.lang.hist import ByCpu, Hist
     from osmia.lang.maps import Map, Ring
+    from osmia.lang.stacks import Stacks
 
 
 class Template:
@@ -196,6 +197,65 @@ class CountTable(Template):
         self.interval = interval
 
 
+class StackPart:
+    """One part of a row of stacks: a name, or the frames of a stack.
+
+    ``field`` of the key is the text, or the number of a stack.  A user
+    stack belongs to the process in the field ``pid``, and to the program that
+    ran in it at the time in the field ``since`` (see
+    :mod:`osmia.lang.images`).  ``upward``: innermost frame first, for one that
+    hangs down from what it woke.  ``text`` is a constant name, ``field`` none.
+    """
+
+    __slots__ = ("field", "pid", "since", "text", "upward")
+
+    def __init__(
+        self, field: str = "", *, pid: str = "pid", since: str = "since", upward: bool = False, text: str = ""
+    ) -> None:
+        self.field = field
+        self.pid = pid
+        self.since = since
+        self.upward = upward
+        self.text = text
+
+
+class StackTable(Template):
+    """Counts, times or bytes by stack: as text, folded, as flame graphs (template 7)."""
+
+    pictures = ("svg", "html")
+
+    def __init__(
+        self,
+        map: Map,
+        stacks: Stacks,
+        *,
+        unit: str | Callable[[], str] = "samples",
+        divisor: int = 1,
+        parts: Sequence[StackPart] = (StackPart("comm"), StackPart("user"), StackPart("kernel")),
+        banner: str | Callable[[], str] = "",
+        folded: Any = False,
+        annotate: Any = False,
+        delimiter: Any = False,
+        waiting: bool = False,
+        intervals: bool = False,
+        who: Callable[[Any], str] | None = None,
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self.map = map
+        self.stacks = stacks
+        self.unit = unit
+        self.divisor = divisor
+        self.parts = parts
+        self.banner = banner
+        self.folded = folded
+        self.annotate = annotate
+        self.delimiter = delimiter
+        self.waiting = waiting
+        self.intervals = intervals
+        self.who = who
+        self.prepare = prepare
+
+
 def event_table(ring: Ring, columns: Sequence[Col] | None = None, **named: Any) -> EventTable:
     """Show each event of ``ring`` as a row; without ``columns`` each field of the event is one.
 
@@ -261,3 +321,44 @@ def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
         tool = count_table(reads, [Col("key", "PID", 8), Col("count")], banner="Counting reads")
     """
     return CountTable(map, columns, **named)
+
+
+def stack_table(map: Map, stacks: Stacks, **named: Any) -> StackTable:
+    """Show ``map`` (key with numbers of stacks → number) as stacks, at the end, smallest first.
+
+    The key is an :class:`osmia.Event` with the fields ``pid``, ``comm``, ``user``
+    and ``kernel`` (numbers of ``stacks``; 0 shows nothing), and ``since`` of
+    :func:`osmia.lang.images.image`, if user stacks of processes that end
+    are to be named; ``tid``, where there is one, is shown instead of ``pid``.
+    Keys that look the same when shown are added up.
+
+    Named arguments: ``unit`` of the numbers and ``divisor`` (values are divided
+    by it when shown), ``parts`` where a row is something else than program,
+    user stack and kernel stack (see :class:`osmia.lang.templates.StackPart`),
+    ``banner``, ``folded`` (an option: one line a stack, for flame-graph
+    scripts), ``annotate`` and ``delimiter`` (options, as bcc's ``-a`` and
+    ``-d``), ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
+    summary every so many seconds can be asked for), ``who`` (key to the line
+    under the frames), ``prepare``.  Stacks that were cut have a frame
+    ``[truncated]``.
+
+    Example::
+
+        stacks = Stacks()
+
+        class Key(Event):
+            pid: u32
+            comm: Comm
+            user: u32
+            kernel: u32
+
+        reads = Hash[Key, u64]()
+
+        @tracepoint("syscalls:sys_enter_read")
+        def read(call):
+            key = Key(pid=current.tgid, comm=current.comm, user=stacks.user(), kernel=stacks.kernel())
+            reads[key] += 1
+
+        tool = stack_table(reads, stacks, unit="reads")
+    """
+    return StackTable(map, stacks, **named)

@@ -69,11 +69,25 @@ class Symbolizer:
         program = self.processes.at(pid)
         if len(self.processes.programs_of(pid)) == known:
             program.look_again()
+        self._open(program)
+        return len(program.maps) > 0
+
+    def began(self, pid: int, since: int) -> Program:
+        """The same for a process that has run its program since ``since`` (ns), whatever it ran before."""
+        self.processes.executed(pid, since)
+        program = self.processes.at(pid, since)
+        self._open(program)
+        return program
+
+    def _open(self, program: Program) -> None:
         for mapping in program.maps:
             found = self.store.of_mapping(program.maps, mapping) if mapping.may_be_image else None
             if found is None and not mapping.has_file and program.jit is None:
                 program.perf_map().refresh()
-        return len(program.maps) > 0
+
+    def missed(self, pid: int, since: int) -> None:
+        """Process ``pid`` ran something from ``since`` (ns) on that nobody has looked at: it has no names."""
+        self.processes.hand_in(Maps(pid), since)
 
     # -- user addresses -------------------------------------------------
 

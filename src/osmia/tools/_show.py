@@ -56,3 +56,10 @@ def pattern(word: str) -> str:
     except re.error as err:
         raise ValueError(f"{word!r} is not a regular expression: {err}") from None
     return word
+
+
+def whole(word: str) -> int:
+    """A whole number from 1; ValueError."""
+    if not (word.isascii() and word.isdecimal()) or not int(word):
+        raise ValueError(f"{word!r} is not a whole number from 1")
+    return int(word)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tools that count by stack: text as bcc prints it, folded lines, flame graphs, JSON.
+
+What is counted stays numbers until it is shown.  Only the maps of processes
+are looked at earlier, when the kernel half says that a process has its first
+stack, and now and again while it lives: by the end it may be gone.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from osmia.cli.summaries import wants_time
+from osmia.cli.templates import View, mode_of
+from osmia.symbols.frame import JIT, UNKNOWN
+from osmia.symbols.frame import KERNEL as IN_KERNEL
+from osmia.symbols.symbolizer import Symbolizer
+from osmia.views.frames import JIT as COMPILED
+from osmia.views.frames import KERNEL, OTHER, TRUNCATED, USER, cut_sentence, cut_share
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from osmia.cli.session import Session
+    from osmia.lang.stacks import Trace
+    from osmia.lang.templates import StackPart, StackTable
+    from osmia.symbols.frame import Frame
+    from osmia.symbols.processes import Program
+    from osmia.views.frames import Stack
+
+#: Innermost functions of a kernel stack that were called by tracing itself.
+_TRACING = (
+    "bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_get_stack", "__bpf_get_stack", "trace_call_bpf",
+    "perf_trace_", "bpf_dispatcher_", "bpf_trampoline_",
+)  # fmt: skip
+#: What threads begin with: nothing has called it but one of these.
+_ROOTS = frozenset((
+    "_start", "__libc_start_main", "__libc_start_main_impl", "__libc_start_call_main", "start_thread", "clone",
+    "__clone", "clone3", "__clone3", "__GI___clone", "__GI___clone3", "runtime.goexit.abi0", "runtime.goexit",
+))  # fmt: skip
+#: Seconds after which a process that lives is looked at again, and again after twice as long.
+_AGAIN = 1.0
+_MOST_NOTES = 5
+
+
+class Row:
+    """What is shown of one or more keys: ``sides`` are the parts' frames (innermost first), by field."""
+
+    __slots__ = ("count", "cut", "key", "sides")
+
+    def __init__(self, key: Any, count: int, sides: dict[str, list[Frame]], cut: frozenset[str]) -> None:
+        self.key = key
+        self.count = count
+        self.sides = sides
+        self.cut = cut
+
+
+class Watched:
+    """Programs that are looked at while they run: at their first stack, and some times later."""
+
+    def __init__(self, names: Symbolizer) -> None:
+        self._names = names
+        self._again: list[tuple[float, float, Program]] = []
+
+    def began(self, images: Iterable[tuple[int, int]]) -> None:
+        """``(since, pid)`` of first stacks, in the order of their times."""
+        told = list(images)
+        latest = {pid: since for since, pid in told}
+        for since, pid in told:
+            if latest[pid] == since:
+                program = self._names.began(pid, since)
+                self._again.append((time.monotonic() + _AGAIN, _AGAIN, program))
+            else:  # it runs another program already: nothing can be seen of this one any more
+                self._names.missed(pid, since)
+
+    def refresh(self) -> None:
+        """Look again at those whose time has come."""
+        now = time.monotonic()
+        later = []
+        for at, pause, program in self._again:
+            if at > now:
+                later.append((at, pause, program))
+            elif program.look_again():
+                later.append((now + 2 * pause, 2 * pause, program))
+        self._again = later
+
+
+class StackView(View):
+    """Counts by stack."""
+
+    def __init__(self, session: Session, template: StackTable) -> None:
+        self._session = session
+        self._template = template
+        self._mode = mode_of(session)
+        self._asked = session.common.seconds_between() if template.intervals else 0.0
+        self.interval = self._asked or _AGAIN
+        self._names = Symbolizer()
+        self._watched = Watched(self._names)
+        self._before: dict[Any, int] = {}
+        self._all: list[tuple[Stack, int]] = []
+        self._shown = 0
+        self._since = session.started
+        self._alone = any(one.given and one.value == "-" for one in (session.common.svg, session.common.html))
+
+    def begin(self) -> str:
+        if self._alone or self._mode == "json":
+            return ""
+        if self._mode == "csv":
+            return "count,pid,comm,stack\n"
+        banner = self._template.banner
+        text = banner() if callable(banner) else banner
+        if not text or self._template.folded:
+            return ""
+        length = self._session.common.length.value or self._session.common.duration.value
+        return text + (f" for {length:g} secs.\n" if length else "... Hit Ctrl-C to end.\n")
+
+    def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
+        module = sys.modules.get("osmia.lang.images")
+        ring = getattr(module, "images", None)
+        return [(ring.live.name, self._first_stacks)] if ring is not None and ring.live is not None else []
+
+    def _first_stacks(self, span: bytes) -> str:
+        from osmia.events.decode import Decoder
+        from osmia.lang.images import Image
+
+        self._watched.began([(row[0], row[1]) for row in Decoder(Image).rows(span)])
+        return ""
+
+    def summary(self, last: bool) -> str:
+        if not last:
+            self._watched.refresh()
+            if not self._asked:
+                return ""
+        rows = self._rows()
+        self._shown += 1
+        self._all += [(self._folded(row), row.count) for row in rows]
+        if self._alone or (last and not rows and self._shown > 1):
+            return ""
+        return self._print(rows)
+
+    def finish(self) -> str:
+        """Pictures, and what has to be said about the stacks."""
+        template, common = self._template, self._session.common
+        try:
+            self._say()
+            if common.svg.given or common.html.given:
+                from osmia.cli.flame import draw
+                from osmia.views.flame_svg import Look
+
+                title = self._session.unit.name
+                draw(common, self._all, Look(title, unit=self._unit, palette="off" if template.waiting else "on"))
+        finally:
+            self._names.close()
+        return ""
+
+    @property
+    def _unit(self) -> str:
+        unit = self._template.unit
+        return unit() if callable(unit) else unit
+
+    def _say(self) -> None:
+        cut, total = cut_share(self._all)
+        sentences = [cut_sentence(cut, total, self._unit)] if cut else []
+        problem = self._names.kernel.problem if any(side for stack, _ in self._all for side in stack) else ""
+        notes = ([problem] if problem else []) + self._names.notes()
+        if len(notes) > _MOST_NOTES and not self._session.verbose:
+            notes[_MOST_NOTES:] = [f"names are missing for {len(notes) - _MOST_NOTES} more reasons; -v tells them"]
+        for text in sentences + notes:
+            sys.stderr.write(f"osmia: {text}\n")
+
+    # -- from numbers to frames -------------------------------------------
+
+    def _rows(self) -> list[Row]:
+        """What was counted since the last time, smallest first."""
+        now = dict(self._template.map.items())
+        new = {key: n - self._before.get(key, 0) for key, n in now.items() if n != self._before.get(key, 0)}
+        self._before = now
+        frames = self._frames(new)
+        rows: dict[Any, Row] = {}
+        for key, count in new.items():
+            sides: dict[str, list[Frame]] = {}
+            cut = set()
+            for part in self._template.parts:
+                number = getattr(key, part.field, 0)
+                if isinstance(number, int) and number:
+                    sides[part.field], whole = frames[_place(part, key)]
+                    if not whole:
+                        cut.add(part.field)
+            row = Row(key, count, sides, frozenset(cut))
+            looks = tuple([(field, tuple([frame.label for frame in side])) for field, side in sides.items()])
+            same = rows.setdefault((self._who(key), row.cut, looks), row)
+            if same is not row:
+                same.count += count
+        for row in rows.values():
+            row.count //= self._template.divisor
+        return sorted([row for row in rows.values() if row.count], key=lambda row: row.count)
+
+    def _frames(self, keys: Iterable[Any]) -> dict[Any, tuple[list[Frame], bool]]:
+        """``place -> (frames, whether they are all)`` of every stack that ``keys`` name."""
+        out: dict[Any, tuple[list[Frame], bool]] = {}
+        users: dict[tuple[int, int], list[tuple[Any, Trace]]] = {}
+        for key in keys:
+            for part in self._template.parts:
+                number = getattr(key, part.field, 0)
+                if not isinstance(number, int) or not number:
+                    continue
+                place = _place(part, key)
+                trace = self._template.stacks.get(number) if place not in out else None
+                if trace is None:
+                    continue
+                if trace.user:
+                    out[place] = [], not trace.cut
+                    users.setdefault(place[1:], []).append((place, trace))
+                else:
+                    out[place] = _traced(self._names.kernel.stack(trace)), not trace.cut
+        for (pid, since), wanted in users.items():
+            found = self._names.user_stacks(pid, [trace for _, trace in wanted], since)
+            for (place, trace), side in zip(wanted, found, strict=True):
+                out[place] = _believable(side, trace.cut)
+        return out
+
+    def _who(self, key: Any) -> str:
+        if self._template.who is not None:
+            return self._template.who(key)
+        return f"{key.comm} ({getattr(key, 'tid', None) or key.pid})"
+
+    # -- from frames to text ----------------------------------------------
+
+    def _folded(self, row: Row) -> Stack:
+        """Root first."""
+        out: list[tuple[str, str]] = []
+        for part in self._template.parts:
+            if part.text:
+                out.append((part.text, OTHER))
+            elif part.field in row.sides:
+                side = [(frame.label, _kind(frame)) for frame in reversed(row.sides[part.field])]
+                if part.field in row.cut:
+                    side.insert(0, (TRUNCATED, OTHER))
+                out += reversed(side) if part.upward else side
+            elif isinstance(name := getattr(row.key, part.field), str):
+                out.append((name, OTHER))
+        return tuple(out)
+
+    def _print(self, rows: list[Row]) -> str:
+        if self._mode == "json":
+            return self._json(rows)
+        from osmia.views import folded
+
+        template = self._template
+        if self._mode == "csv":
+            from osmia.views.machine import csv_row
+
+            return "".join([
+                csv_row((row.count, row.key.pid, row.key.comm, folded.fold(self._folded(row), 0)[:-2])) + "\n"
+                for row in rows
+            ])  # fmt: skip
+        head = time.strftime("%H:%M:%S") + "\n" if wants_time(self._session) and not template.folded else ""
+        if template.folded:
+            stacks = [(self._folded(row), row.count) for row in rows]
+            return folded.text(stacks, annotate=bool(template.annotate), delimiter=bool(template.delimiter))
+        return head + "".join([self._text(row) for row in rows])
+
+    def _text(self, row: Row) -> str:
+        """As bcc prints it: frames, innermost first, then whose they are, then the count."""
+        from osmia.views.escape import escape
+
+        template = self._template
+        sides = []
+        for part in reversed(template.parts):
+            side = row.sides.get(part.field)
+            if not side:
+                continue
+            lines = [_line(frame, bool(template.annotate)) for frame in side]
+            if part.field in row.cut:
+                lines.append(TRUNCATED)
+            sides.append("".join([f"    {escape(line)}\n" for line in (reversed(lines) if part.upward else lines)]))
+        between = "    --\n" if template.delimiter else ""
+        return f"{between.join(sides)}    {'-':<16} {escape(self._who(row.key))}\n        {row.count}\n\n"
+
+    def _json(self, rows: list[Row]) -> str:
+        from osmia.cli.table import plain
+        from osmia.views.machine import json_line
+
+        out = []
+        now = round(time.time(), 6)
+        for row in rows:
+            record: dict[str, Any] = {"time": now, "count": row.count, "unit": self._unit}
+            for name, value in vars(row.key).items():
+                if name in row.sides:
+                    record[name] = [{"label": frame.label, **frame.record()} for frame in row.sides[name]]
+                elif name != "since":
+                    record[name] = [] if name in (part.field for part in self._template.parts) and not isinstance(
+                        value, str) else plain(value)  # fmt: skip
+            record["cut"] = sorted(row.cut)
+            out.append(json_line(record) + "\n")
+        return "".join(out)
+
+
+def _place(part: StackPart, key: Any) -> tuple[int, int, int]:
+    """What a stack's names depend on: its number, and for user stacks whose it is and since when."""
+    return getattr(key, part.field), getattr(key, part.pid, 0), getattr(key, part.since, 0)
+
+
+def _traced(frames: list[Frame]) -> list[Frame]:
+    """A kernel stack without the functions of tracing itself, which are innermost."""
+    for at, frame in enumerate(frames):
+        if not frame.name.startswith(_TRACING):
+            return frames[at:]
+    return frames
+
+
+def _believable(frames: list[Frame], cut: bool) -> tuple[list[Frame], bool]:
+    """A user stack as far as it is one, and whether it is whole.
+
+    In functions without frame pointers the register has other uses, and the
+    kernel follows whatever is in it.  So a stack ends with the function that
+    its thread began with, and before an address at which the process has
+    nothing.  Where nothing at all is known of the process every frame stays.
+    """
+    for at, frame in enumerate(frames):
+        if frame.kind == UNKNOWN and not frame.module:
+            return (frames[:at], False) if at else (frames, not cut)
+        if frame.name in _ROOTS and (at + 1 == len(frames) or frames[at + 1].name not in _ROOTS):
+            return frames[: at + 1], True
+    return frames, not cut
+
+
+def _kind(frame: Frame) -> str:
+    return KERNEL if frame.kind == IN_KERNEL else COMPILED if frame.kind == JIT else USER
+
+
+def _line(frame: Frame, annotate: bool) -> str:
+    return frame.label + "_[k]" if annotate and frame.kind == IN_KERNEL else frame.label
