@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""offcputime against a program that sleeps a known time through a known chain of functions."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from harness import Tool, osmia, workload
+
+pytestmark = pytest.mark.kernel
+
+CHAIN = ["inner", "middle", "outer", "main"]
+
+
+class Naps:
+    """The workload."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [workload("naps")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.pid = str(self.process.pid)
+
+    def sleep(self, times: int, usecs: int) -> int:
+        """Sleep; microseconds that it took, as seen from here."""
+        assert self.process.stdin and self.process.stdout
+        before = time.monotonic_ns()
+        self.process.stdin.write(f"{times} {usecs}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline()
+        return (time.monotonic_ns() - before) // 1000
+
+    def __enter__(self) -> Naps:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.process.communicate()
+
+
+def chains(tool: Tool) -> list[dict[str, Any]]:
+    """The rows whose user stack is the chain; it is the only one that ends in inner()."""
+    rows = [row for row in tool.records() if row.get("user") and row["user"][0]["name"] == "inner"]
+    for row in rows:
+        assert [frame["name"] for frame in row["user"]][:4] == CHAIN
+        assert row["unit"] == "us" and row["comm"] == "naps" and row["cut"] == []
+    return rows
+
+
+def test_ten_sleeps_of_50_ms_under_exactly_that_chain() -> None:
+    with Naps() as naps:
+        tool = Tool("offcputime", "-f", "-p", naps.pid).start()
+        took = naps.sleep(10, 50_000)
+        tool.stop()
+    assert tool.status == 0, tool.stderr
+    lines = [line.rpartition(" ") for line in tool.stdout.splitlines() if ";inner;" in line]
+    asleep = {stack: int(n) for stack, _, n in lines if "nanosleep" in stack}
+    assert len(asleep) == 1, tool.stdout
+    (stack, usecs), = asleep.items()
+    frames = stack.split(";")
+    assert frames[0] == "naps" and ";main;outer;middle;inner;" in stack and frames[-1] == "__schedule"
+    assert not any("bpf" in frame for frame in frames)
+    assert 500_000 <= usecs <= took  # not a microsecond less than it slept, nor more than it took altogether
+
+
+def test_json_and_text() -> None:
+    with Naps() as naps:
+        tool = Tool("offcputime", "--json", "-p", naps.pid, "-U").start()
+        text = Tool("offcputime", "-p", naps.pid, "-K").start()
+        took = naps.sleep(7, 30_000)
+        tool.stop()
+        text.stop()
+    rows = chains(tool)
+    assert len(rows) == 1 and 210_000 <= rows[0]["count"] <= took
+    assert rows[0]["tid"] == rows[0]["pid"] == int(naps.pid) and rows[0]["kernel"] == []
+    banner, *lines = text.stdout.split("\n")
+    assert banner == f"Tracing off-CPU time (us) of PID {naps.pid} by kernel stack... Hit Ctrl-C to end."
+    at = lines.index("    do_nanosleep")
+    assert f"    -                naps ({naps.pid})" in lines[at:] and "    inner" not in lines
+
+
+def test_long_and_short_times() -> None:
+    """Two naps of 0.6 s among short ones."""
+    with Naps() as naps:
+        long = Tool("offcputime", "--json", "-p", naps.pid, "-m", "500000").start()
+        short = Tool("offcputime", "--json", "-p", naps.pid, "-M", "500000").start()
+        naps.sleep(5, 1000)
+        naps.sleep(2, 600_000)
+        long.stop()
+        short.stop()
+    assert sum(row["count"] for row in chains(long)) >= 1_200_000
+    assert 5_000 <= sum(row["count"] for row in chains(short)) < 1_200_000
+
+
+@pytest.mark.parametrize(("words", "seen"), [(["--state", "1"], True), (["--state", "2"], False), (["-u"], True),
+                                             (["-k"], False)])  # fmt: skip
+def test_which_threads_and_states(words: list[str], seen: bool) -> None:
+    """nanosleep() sleeps interruptibly, and its thread is one of a program."""
+    with Naps() as naps:
+        tool = Tool("offcputime", "--json", "-t", naps.pid, *words).start()
+        naps.sleep(3, 10_000)
+        tool.stop()
+    asleep = [row for row in chains(tool) if any("nanosleep" in frame["name"] for frame in row["kernel"])]
+    assert bool(asleep) == seen
+
+
+def test_threads_of_the_kernel() -> None:
+    tool = Tool("offcputime", "-k", "--json").start()
+    time.sleep(1.5)
+    tool.stop()
+    rows = [row for row in tool.records() if "kernel" in row]
+    assert rows and all(row["user"] == [] for row in rows)
+    assert any(row["kernel"][-1]["name"].startswith("ret_from_fork") for row in rows)
+
+
+def test_a_picture(tmp_path: Path) -> None:
+    svg = tmp_path / "naps.svg"
+    with Naps() as naps:
+        tool = Tool("offcputime", "-p", naps.pid, "--svg", str(svg)).start()
+        naps.sleep(3, 20_000)
+        tool.stop()
+    text = svg.read_text(encoding="utf-8")
+    assert all(name in text for name in CHAIN) and "us" in text
+
+
+def test_what_does_not_go_together() -> None:
+    for words, says in ((["-U", "-K"], "-U and -K exclude"), (["-u", "-k"], "-u and -k exclude")):
+        done = osmia("offcputime", *words)
+        assert done.returncode and says in done.stderr

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""profile against a program that spends 60, 30 and 10 percent of its time in three functions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+from harness import REPO, Tool, osmia, workload
+
+pytestmark = pytest.mark.kernel
+
+SOURCE = REPO / "tests" / "workloads" / "burn.c"
+SHARES = {"most": 60.0, "some": 30.0, "few": 10.0}
+ROUNDS = 300  # some seconds of a CPU's time
+HERTZ = "499"
+
+
+class Burn:
+    """The workload; ``rounds()`` returns when it has computed."""
+
+    def __init__(self, program: Path, rounds: int = ROUNDS) -> None:
+        self.process = subprocess.Popen(
+            [str(program), str(rounds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.pid = str(self.process.pid)
+
+    def compute(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            assert self.process.stdin
+            self.process.stdin.close()
+            self.process.wait()
+
+    def __enter__(self) -> Burn:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.end()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+def compiled(folder: Path, *flags: str) -> Path:
+    out = folder / "burn"
+    subprocess.run(["gcc", "-O2", *flags, "-o", str(out), str(SOURCE)], check=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def burn() -> Path:
+    """The program with frame pointers."""
+    return Path(workload("burn"))
+
+
+def samples(tool: Tool, pid: str) -> list[dict[str, Any]]:
+    """The rows of process ``pid``."""
+    return [row for row in tool.records() if row.get("pid") == int(pid)]
+
+
+def check_shares(rows: list[dict[str, Any]]) -> int:
+    """Each function has its share, to within three points and what chance does to so many samples."""
+    found: Counter[str] = Counter()
+    for row in rows:
+        found[row["user"][0]["name"]] += row["count"]
+    total = sum(found.values())
+    assert total > 100, found
+    for name, percent in SHARES.items():
+        chance = 300 * (percent / 100 * (1 - percent / 100) / total) ** 0.5
+        assert abs(100 * found[name] / total - percent) <= 3 + chance, found
+    return total
+
+
+@pytest.mark.parametrize("kind", ["frame pointers", "none", "debug file"])
+def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> None:
+    """Also when the program has ended, and is deleted, before the report."""
+    program = tmp_path / "burn"
+    if kind == "frame pointers":
+        shutil.copy(burn, program)
+    else:
+        compiled(tmp_path, "-g", "-DPLAIN")
+    if kind == "debug file":
+        debug = tmp_path / "burn.debug"
+        subprocess.run(["objcopy", "--only-keep-debug", str(program), str(debug)], check=True)
+        link = f"--add-gnu-debuglink={debug}"
+        subprocess.run(["objcopy", "--strip-all", link, str(program)], check=True)
+    with Burn(program) as work:
+        tool = Tool("profile", "-F", HERTZ, "-U", "--json", "-p", work.pid).start()
+        work.compute()
+        work.end()
+        program.unlink()
+        tool.stop()
+    assert tool.status == 0, tool.stderr
+    rows = samples(tool, work.pid)
+    total = check_shares(rows)
+    assert all(row["comm"] == "burn" and row["kernel"] == [] for row in rows)
+    if kind == "frame pointers":
+        chains = Counter[tuple[str, ...]]()
+        for row in rows:
+            chains[tuple(frame["name"] for frame in row["user"][:3])] += row["count"]
+        whole = sum(n for chain, n in chains.items() if chain[1:] == ("work", "main"))
+        assert whole >= 0.95 * total, chains  # the others are in the instruction or two that make a frame
+        assert not any(row["cut"] for row in rows if row["user"][1:])
+
+
+def test_two_programs_of_one_process(burn: Path) -> None:
+    """What ran before exec() has its own names, although the process is another program by the time of the report."""
+    script = (
+        "import os, sys, time\nend = time.time() + 1\nwhile time.time() < end: os.getppid()\nos.execv(*eval(sys.argv[1]))"
+    )
+    tool = Tool("profile", "-F", HERTZ, "--json").start()
+    words = repr((str(burn), ["burn", "60"]))
+    process = subprocess.Popen([sys.executable, "-c", script, words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.communicate(b"\n")
+    tool.stop()
+    rows = samples(tool, str(process.pid))
+    names: dict[str, set[str]] = {}
+    for row in rows:
+        names.setdefault(row["comm"], set()).update(frame["label"] for frame in row["user"])
+    after = names.pop("burn")
+    assert {"most", "work", "main"} <= after and not any("Py" in name for name in after)
+    before = set().union(*names.values())
+    assert any("Py" in name or "python" in name for name in before) and not {"most", "work"} & before
+
+
+def test_text_as_bcc_prints_it(burn: Path) -> None:
+    with Burn(burn, 100) as work:
+        tool = Tool("profile", "-F", HERTZ, "-U", "-p", work.pid).start()
+        work.compute()
+        tool.stop()
+    lines = tool.stdout.split("\n")
+    assert lines[0] == f"Sampling at {HERTZ} Hertz of PID {work.pid} by user stack... Hit Ctrl-C to end."
+    blocks = [block.split("\n") for block in "\n".join(lines[1:]).strip("\n").split("\n\n")]
+    assert [int(block[-1]) for block in blocks] == sorted(int(block[-1]) for block in blocks)
+    assert all(block[-2] == f"    -                burn ({work.pid})" for block in blocks)
+    assert blocks[-1][:3] == ["    most", "    work", "    main"]
+
+
+def test_folded_lines(burn: Path) -> None:
+    with Burn(burn, 100) as work:
+        tool = Tool("profile", "-F", HERTZ, "-f", "-a", "-d", "-p", work.pid, "--stack-storage-size", "1000").start()
+        work.compute()
+        tool.stop()
+    counts = {stack: int(n) for stack, _, n in (line.rpartition(" ") for line in tool.stdout.splitlines())}
+    (most,) = [stack for stack in counts if stack.endswith(";main;work;most")]
+    assert most.startswith("burn;") and counts[most] == max(counts.values())
+    for stack in counts:
+        user, between, kernel = stack.partition(";-;")
+        assert "_[k]" not in user.partition(";")[2]
+        assert not between or all(name.endswith("_[k]") for name in kernel.split(";"))
+
+
+def test_the_kernel_alone() -> None:
+    """A program that reads, and whose own functions are not asked for."""
+    script = "import os; f = os.open('/dev/zero', 0); [os.read(f, 1 << 22) for _ in range(400)]"
+    tool = Tool("profile", "-K", "--json", "-F", HERTZ).start()
+    process = subprocess.Popen(["python3", "-c", script])
+    process.wait()
+    tool.stop()
+    rows = samples(tool, str(process.pid))
+    names = {frame["name"] for row in rows for frame in row["kernel"]}
+    assert "ksys_read" in names or "vfs_read" in names, names
+    assert all(row["user"] == [] for row in rows)
+    assert not any(name.startswith("bpf_") for name in names)
+
+
+def test_one_cpu_only(burn: Path) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.fail("two CPUs are needed")
+    with Burn(burn, 100) as work:
+        os.sched_setaffinity(int(work.pid), {cpus[0]})
+        here = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "-C", str(cpus[0])).start()
+        there = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "-C", str(cpus[1])).start()
+        work.compute()
+        here.stop()
+        there.stop()
+    assert sum(row["count"] for row in samples(here, work.pid)) > 10
+    assert samples(there, work.pid) == []
+
+
+def test_by_period(burn: Path) -> None:
+    with Burn(burn, 50) as work:
+        tool = Tool("profile", "-c", "2000000", "--csv", "-U", "-p", work.pid).start()
+        work.compute()
+        tool.stop()
+    head, *rows = tool.stdout.splitlines()
+    assert head == "count,pid,comm,stack"
+    cells = [row.split(",", 3) for row in rows]
+    assert {(pid, comm) for _, pid, comm, _ in cells} == {(work.pid, "burn")}
+    assert any(stack.endswith(";work;most") for *_, stack in cells)
+
+
+def test_pictures(burn: Path, tmp_path: Path) -> None:
+    svg, page = tmp_path / "burn.svg", tmp_path / "burn.html"
+    with Burn(burn, 50) as work:
+        tool = Tool("profile", "-F", HERTZ, "-p", work.pid, "--svg", str(svg), "--html", str(page)).start()
+        work.compute()
+        tool.stop()
+    for made in (svg, page):
+        text = made.read_text(encoding="utf-8")
+        assert all(name in text for name in ("profile", "work", "most", "samples"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["-U", "-K"], "-U and -K exclude each other"),
+        (["-F", "99", "-c", "5"], "-F and -c exclude each other"),
+        (["-F", "0"], "'0' is not a whole number from 1"),
+        (["3", "--duration", "3"], "the duration is there twice"),
+        (["--cgroupmap", "/x"], "use --cgroup PATH"),
+    ],
+)
+def test_what_does_not_go_together(words: list[str], says: str) -> None:
+    done = osmia("profile", *words)
+    assert done.returncode and says in done.stderr
