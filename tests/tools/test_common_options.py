@@ -23,6 +23,7 @@ HEADINGS = {
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
+    "offcputime": "count,pid,comm,stack", "profile": "count,pid,comm,stack",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
@@ -30,6 +31,8 @@ WORDS = {"runqslower": ["0"]}
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
     "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
+    "offcputime": {"time", "count", "unit", "pid", "tid", "user", "kernel", "comm", "cut"},
+    "profile": {"time", "count", "unit", "pid", "user", "kernel", "comm", "cut"},
     "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
     "exitsnoop": {"ts", "start", "pid", "ppid", "tid", "exit_code", "signal", "core_dumped", "comm", "age"},
     **{tool: {"time", "unit", "histograms", "section"} for tool in ("hardirqs", "softirqs")},

@@ -118,7 +118,8 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
 def test_two_programs_of_one_process(burn: Path) -> None:
     """What ran before exec() has its own names, although the process is another program by the time of the report."""
     script = (
-        "import os, sys, time\nend = time.time() + 1\nwhile time.time() < end: os.getppid()\nos.execv(*eval(sys.argv[1]))"
+        "import os, sys, time\nend = time.time() + 1\nwhile time.time() < end: os.getppid()\n"
+        "os.execv(*eval(sys.argv[1]))"
     )
     tool = Tool("profile", "-F", HERTZ, "--json").start()
     words = repr((str(burn), ["burn", "60"]))

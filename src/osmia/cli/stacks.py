@@ -162,6 +162,9 @@ class StackView(View):
         return unit() if callable(unit) else unit
 
     def _say(self) -> None:
+        """What is missing, in sentences; programs that read JSON have it in each record."""
+        if self._mode != "table" and not self._session.verbose:
+            return
         cut, total = cut_share(self._all)
         sentences = [cut_sentence(cut, total, self._unit)] if cut else []
         problem = self._names.kernel.problem if any(side for stack, _ in self._all for side in stack) else ""
