@@ -135,6 +135,46 @@ class ThreadStage(Stage):
         self.program.unlink()
 
 
+class WorkloadStage(Stage):
+    """A workload that begins when it is told to; ``line`` is what it is told."""
+
+    def __init__(self, command: list[str], line: str) -> None:
+        super().__init__()
+        self.line = line
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        time.sleep(0.1)
+        self.names["pid"] = str(self.process.pid)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def burning() -> Stage:
+    """A program that computes in three functions, for some seconds."""
+    return WorkloadStage([workload("burn"), "400"], "")
+
+
+def napping() -> Stage:
+    """A program that sleeps ten times for 50 ms."""
+    return WorkloadStage([workload("naps")], "10 50000")
+
+
+def reading() -> Stage:
+    """A program that reads."""
+    script = (
+        "import os; f, b = os.open('/dev/zero', 0), [bytearray(1 << 20)]; input(); "
+        "[os.readv(f, b) for _ in range(9000)]; print()"
+    )
+    return WorkloadStage([sys.executable, "-c", script], "")
+
+
+def go(stage: Stage) -> None:
+    assert isinstance(stage, WorkloadStage) and stage.process.stdin and stage.process.stdout
+    stage.process.stdin.write(stage.line + "\n")
+    stage.process.stdin.flush()
+    stage.process.stdout.readline()
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -266,6 +306,11 @@ SCENES = {
     "softirqs": Scene("softirqs 1 1", interrupts),
     "softirqs-count": Scene("softirqs -C -c 0 1 1", interrupts),
     "softirqs-dist": Scene("softirqs -d -N 1 1", interrupts),
+    "profile": Scene("profile -F 99 -p {pid} -U", go, burning),
+    "profile-folded": Scene("profile -fa -F 99 -p {pid}", go, burning),
+    "profile-kernel": Scene("profile -K -f -F 199 -p {pid}", go, reading),
+    "offcputime": Scene("offcputime -p {pid}", go, napping),
+    "offcputime-folded": Scene("offcputime -f -m 20000 -p {pid}", go, napping),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
     "runqlat-heatmap": Scene("runqlat --heatmap 0.2", bursts),

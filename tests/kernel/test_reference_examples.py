@@ -30,6 +30,7 @@ import pytest
 from kernel_code import compile_module, wait_for
 from needs import needs
 
+from osmia.cli import stacks as _stacks  # noqa: F401 - importing reads files, which is not to be counted
 from osmia.cli import summaries  # noqa: F401 - importing reads files, which is not to be counted
 from osmia.cli.common import Common, parser_of
 from osmia.cli.session import Session
@@ -758,6 +759,14 @@ def _(it: Example) -> None:
 def _(it: Example) -> None:
     reads()
     assert re.search(rf"^ *{ME} +{READS}$", it.shown(), re.M)
+
+
+@check("stack_table")
+def _(it: Example) -> None:
+    reads()
+    blocks = re.findall(rf"((?:^    .*\n)+)    - +{re.escape(COMM)} \({ME}\)\n +(\d+)\n", it.shown(), re.M)
+    assert sum(int(n) for _, n in blocks) == READS
+    assert all("read" in frames for frames, _ in blocks)
 
 
 @check("Col")

@@ -183,6 +183,7 @@ class StackView(View):
         self._before = now
         frames = self._frames(new)
         rows: dict[Any, Row] = {}
+        whose = self._names_of if self._template.folded and self._mode == "table" else self._who
         for key, count in new.items():
             sides: dict[str, list[Frame]] = {}
             cut = set()
@@ -194,7 +195,7 @@ class StackView(View):
                         cut.add(part.field)
             row = Row(key, count, sides, frozenset(cut))
             looks = tuple([(field, tuple([frame.label for frame in side])) for field, side in sides.items()])
-            same = rows.setdefault((self._who(key), row.cut, looks), row)
+            same = rows.setdefault((whose(key), row.cut, looks), row)
             if same is not row:
                 same.count += count
         for row in rows.values():
@@ -230,6 +231,14 @@ class StackView(View):
             return self._template.who(key)
         return f"{key.comm} ({getattr(key, 'tid', None) or key.pid})"
 
+    def _names_of(self, key: Any) -> str:
+        """What of the key is in a folded line besides stacks."""
+        return "\0".join([str(getattr(key, part.field)) for part in self._template.parts if self._is_name(key, part)])
+
+    @staticmethod
+    def _is_name(key: Any, part: StackPart) -> bool:
+        return bool(part.field) and isinstance(getattr(key, part.field), str)
+
     # -- from frames to text ----------------------------------------------
 
     def _folded(self, row: Row) -> Stack:
@@ -243,8 +252,8 @@ class StackView(View):
                 if part.field in row.cut:
                     side.insert(0, (TRUNCATED, OTHER))
                 out += reversed(side) if part.upward else side
-            elif isinstance(name := getattr(row.key, part.field), str):
-                out.append((name, OTHER))
+            elif self._is_name(row.key, part):
+                out.append((getattr(row.key, part.field), OTHER))
         return tuple(out)
 
     def _print(self, rows: list[Row]) -> str:
