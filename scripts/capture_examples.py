@@ -154,6 +154,14 @@ def burning() -> Stage:
     return WorkloadStage([workload("burn"), "400"], "")
 
 
+def plain() -> Stage:
+    """The same without frame pointers."""
+    program = tempfile.mkdtemp(prefix="demo-") + "/burn"
+    source = REPO / "tests" / "workloads" / "burn.c"
+    subprocess.run(["gcc", "-O2", "-DPLAIN", "-o", program, str(source)], check=True)
+    return WorkloadStage([program, "400"], "")
+
+
 def napping() -> Stage:
     """A program that sleeps ten times for 50 ms."""
     return WorkloadStage([workload("naps")], "10 50000")
@@ -308,6 +316,8 @@ SCENES = {
     "softirqs-dist": Scene("softirqs -d -N 1 1", interrupts),
     "profile": Scene("profile -F 99 -p {pid} -U", go, burning),
     "profile-folded": Scene("profile -fa -F 99 -p {pid}", go, burning),
+    "profile-plain": Scene("profile -f -F 99 -U -p {pid}", go, plain),
+    "profile-dwarf": Scene("profile -f -F 99 -U --dwarf -p {pid}", go, plain),
     "profile-kernel": Scene("profile -K -f -F 199 -p {pid}", go, reading),
     "offcputime": Scene("offcputime -p {pid}", go, napping),
     "offcputime-folded": Scene("offcputime -f -m 20000 -p {pid}", go, napping),

@@ -115,6 +115,24 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
         assert not any(row["cut"] for row in rows if row["user"][1:])
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 only")
+def test_whole_stacks_without_frame_pointers(tmp_path: Path) -> None:
+    """Not one is cut, and all lead to where the process began."""
+    with Burn(compiled(tmp_path, "-DPLAIN")) as work:
+        tool = Tool("profile", "-F", HERTZ, "-U", "--json", "--dwarf", "-p", work.pid).start()
+        work.compute()
+        work.end()
+        tool.stop()
+    rows = samples(tool, work.pid)
+    total = check_shares(rows)
+    chains = Counter[tuple[str, ...]]()
+    for row in rows:
+        names = [frame["name"] for frame in row["user"]]
+        assert names[-1] == "_start" and row["cut"] == [] and row["comm"] == "burn"
+        chains[tuple(names[1:3])] += row["count"]
+    assert chains["work", "main"] >= 0.99 * total, chains
+
+
 def test_two_programs_of_one_process(burn: Path) -> None:
     """What ran before exec() has its own names, although the process is another program by the time of the report."""
     script = (
@@ -222,6 +240,7 @@ def test_pictures(burn: Path, tmp_path: Path) -> None:
         (["-F", "99", "-c", "5"], "-F and -c exclude each other"),
         (["-F", "0"], "'0' is not a whole number from 1"),
         (["3", "--duration", "3"], "the duration is there twice"),
+        (["--dwarf"], "--dwarf is for user stacks of one process"),
         (["--cgroupmap", "/x"], "use --cgroup PATH"),
     ],
 )

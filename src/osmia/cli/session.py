@@ -19,6 +19,7 @@ from osmia.errors import NotFound, NotPermitted, NotSupported, UserError, Verifi
 from osmia.events.loss import MAP as LOSS_MAP
 from osmia.events.loss import Losses
 from osmia.kernel import proc
+from osmia.lang import maps
 from osmia.lang.codec import encode
 from osmia.lang.maps import RINGBUF, Map, MapBase
 from osmia.lang.options import Option
@@ -205,7 +206,7 @@ class Session:
             item = self._find(record[2], record[3])
             if hasattr(item, "sizes"):
                 out |= item.sizes(record[1])
-            elif isinstance(item, Map) and item.max_entries != spec.maps[record[1]].max_entries:
+            elif isinstance(item, (Map, maps.Ring)) and item.max_entries != spec.maps[record[1]].max_entries:
                 out[record[1]] = item.max_entries
         return out
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from osmia.cli.session import Session
+    from osmia.cli.unwound import Unwinding
     from osmia.lang.stacks import Trace
     from osmia.lang.templates import StackPart, StackTable
     from osmia.symbols.frame import Frame
@@ -99,6 +100,7 @@ class StackView(View):
         self.interval = self._asked or _AGAIN
         self._names = Symbolizer()
         self._watched = Watched(self._names)
+        self._unwinding: Unwinding | None = None
         self._before: dict[Any, int] = {}
         self._all: list[tuple[Stack, int]] = []
         self._shown = 0
@@ -118,9 +120,17 @@ class StackView(View):
         return text + (f" for {length:g} secs.\n" if length else "... Hit Ctrl-C to end.\n")
 
     def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
-        module = sys.modules.get("osmia.lang.images")
-        ring = getattr(module, "images", None)
-        return [(ring.live.name, self._first_stacks)] if ring is not None and ring.live is not None else []
+        out: list[tuple[str, Callable[[bytes], str]]] = []
+        ring = getattr(sys.modules.get("osmia.lang.images"), "images", None)
+        if ring is not None and ring.live is not None:
+            out.append((ring.live.name, self._first_stacks))
+        ring = self._template.copies
+        if self._template.copied and ring.live is not None:
+            from osmia.cli.unwound import Unwinding
+
+            self._unwinding = Unwinding(self._names)
+            out.append((ring.live.name, self._unwinding.add))
+        return out
 
     def _first_stacks(self, span: bytes) -> str:
         from osmia.events.decode import Decoder
@@ -181,18 +191,24 @@ class StackView(View):
         now = dict(self._template.map.items())
         new = {key: n - self._before.get(key, 0) for key, n in now.items() if n != self._before.get(key, 0)}
         self._before = now
-        frames = self._frames(new)
+        copied = self._unwinding.take() if self._unwinding is not None else []
+        frames = self._frames([*new, *[key for key, _, _, _ in copied]])
         rows: dict[Any, Row] = {}
         whose = self._names_of if self._template.folded and self._mode == "table" else self._who
-        for key, count in new.items():
+        unwound = {id(key): (frames, whole) for key, _, frames, whole in copied}
+        for key, count in [*new.items(), *[(key, count) for key, count, _, _ in copied]]:
             sides: dict[str, list[Frame]] = {}
             cut = set()
             for part in self._template.parts:
                 number = getattr(key, part.field, 0)
                 if isinstance(number, int) and number:
                     sides[part.field], whole = frames[_place(part, key)]
-                    if not whole:
-                        cut.add(part.field)
+                elif part.field == "user" and id(key) in unwound:
+                    sides[part.field], whole = unwound[id(key)]
+                else:
+                    continue
+                if not whole:
+                    cut.add(part.field)
             row = Row(key, count, sides, frozenset(cut))
             looks = tuple([(field, tuple([frame.label for frame in side])) for field, side in sides.items()])
             same = rows.setdefault((whose(key), row.cut, looks), row)

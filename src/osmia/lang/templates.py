@@ -238,6 +238,8 @@ class StackTable(Template):
         delimiter: Any = False,
         waiting: bool = False,
         intervals: bool = False,
+        copies: Any = None,
+        copied: Any = False,
         who: Callable[[Any], str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
@@ -252,6 +254,8 @@ class StackTable(Template):
         self.delimiter = delimiter
         self.waiting = waiting
         self.intervals = intervals
+        self.copies = copies
+        self.copied = copied
         self.who = who
         self.prepare = prepare
 
@@ -338,7 +342,8 @@ def stack_table(map: Map, stacks: Stacks, **named: Any) -> StackTable:
     ``banner``, ``folded`` (an option: one line a stack, for flame-graph
     scripts), ``annotate`` and ``delimiter`` (options, as bcc's ``-a`` and
     ``-d``), ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
-    summary every so many seconds can be asked for), ``who`` (key to the line
+    summary every so many seconds can be asked for), ``copies`` and ``copied`` (the
+    ring of :mod:`osmia.lang.copies`, and an option: whether it is used), ``who`` (key to the line
     under the frames), ``prepare``.  Stacks that were cut have a frame
     ``[truncated]``.
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from osmia import Comm, Event, Hash, Stacks, cpu, current, option, perf_event, stack_table, u32, u64
+import os
+
+from osmia import Comm, Event, Hash, Stacks, cpu, current, exists, option, perf_event, stack_table, u32, u64
 from osmia.errors import OptionError
 from osmia.kernel.named import thread_number
+from osmia.lang.copies import copies, copy_stack, user_registers
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_is_thread, current_process_id
@@ -22,6 +25,7 @@ idle = option("-I", "--include-idle", help="count CPUs that have nothing to do, 
 folded = option("-f", "--folded", help="one line a stack, for flame graphs")
 storage = option("--stack-storage-size", type=int, default=16384, parse=whole, metavar="N",
                  help="room for N different stacks (default: 16384)")  # fmt: skip
+dwarf = option("--dwarf", help="whole user stacks of programs without frame pointers (with -p; x86-64)")
 only_cpu = option("-C", "--cpu", type=int, default=-1, metavar="CPU", help="this CPU only")
 cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
                    help="not here: use --cgroup PATH")  # fmt: skip
@@ -49,6 +53,11 @@ def sample(ctx):
         return
     if not wanted() or (tid and not current_is_thread(tid)) or (only_cpu >= 0 and cpu() != only_cpu):
         return
+    if dwarf and exists("struct pt_regs"):
+        regs = user_registers()
+        if regs is not None:
+            send(regs)
+            return
     key = Key(pid=current_process_id(), comm=current.comm)
     if not kernel_only:
         key.user = stacks.user()
@@ -57,6 +66,16 @@ def sample(ctx):
     if not user_only:
         key.kernel = stacks.kernel()
     counts[key] += 1
+
+
+def send(regs):
+    """--dwarf: the stack itself, and what makes callers of it."""
+    since, kernel = image(), 0
+    if not user_only:
+        kernel = stacks.kernel()
+    with copies.reserve() as e:
+        e.since, e.pid, e.kernel, e.comm = since, current_process_id(), kernel, current.comm
+        copy_stack(e, regs)
 
 
 def banner():
@@ -71,10 +90,16 @@ def prepare():
         raise OptionError("-U and -K exclude each other", where="profile", fix="leave both out for both kinds")
     if period and frequency.given:
         raise OptionError("-F and -c exclude each other", where="profile", fix="give one of them")
+    if dwarf:
+        if kernel_only or not (pid or tid):
+            raise OptionError("--dwarf is for user stacks of one process", where="profile", fix="give -p PID")
+        if os.uname().machine != "x86_64":
+            raise OptionError("--dwarf follows stacks of x86-64 only", where="profile", fix="leave it out")
+        copies.max_entries = 4 << 20
     if period:
         frequency.value = 0
     stacks.max_entries = counts.max_entries = storage.value
 
 
 tool = stack_table(counts, stacks, banner=banner, folded=folded, annotate=annotated, delimiter=delimited,
-                   prepare=prepare)  # fmt: skip
+                   copies=copies, copied=dwarf, prepare=prepare)  # fmt: skip
