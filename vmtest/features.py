@@ -44,6 +44,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "B5 intervals that lose no count", "B6 histograms printed: power-of-two", "B6 histograms printed: linear",
         "B6 histograms printed: by key", "B7 kernel structures: attributes, relocated",
         "B7 kernel structures: tests of existence", "B10 arguments of tracepoints by name",
+        "B11 stacks as objects",
         "B12 examples", "B13 tools", "B14 tutorial for users", "B14 tutorial for developers", "B15 reference guide",
         "B16 pinned maps", "B16 pinned programs", "B17 batches of map elements", "B18 formatted prints",
         "B19 own objects for others", "B19 objects of others",

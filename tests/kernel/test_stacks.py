@@ -18,6 +18,7 @@ from kernel_code import module, running
 from osmia.compiler import lower_loop, stackops
 from osmia.lang.stacks import Trace
 from osmia.load import stacks as sizes
+from osmia.symbols.symbolizer import Symbolizer
 
 pytestmark = [pytest.mark.kernel, pytest.mark.vm, pytest.mark.usefixtures("no_fd_leak")]
 
@@ -105,6 +106,7 @@ def way(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+@pytest.mark.feature("A14 kernel stacks by number", "A15 user stacks by number")
 def test_every_stack_is_kept_once_and_whole(stairs: Stairs, way: str) -> None:
     found, lost = run(stairs, "", *WALKS)
     assert lost == {}
@@ -122,6 +124,21 @@ def test_every_stack_is_kept_once_and_whole(stairs: Stairs, way: str) -> None:
     assert sum(found["kernel"].values()) == 83
     for stack in found["kernel"]:
         assert stack is not None and not stack.user and all(address >> 63 for address in stack)
+
+
+@pytest.mark.feature("B11 stacks as objects")
+def test_a_stack_walks_and_names_itself(stairs: Stairs) -> None:
+    found, _ = run(stairs, "", (3, 5))
+    (stack,) = found["counts"]
+    (kernel,) = found["kernel"]
+    assert stack is not None and kernel is not None
+    assert list(stack.outermost_first) == list(stack)[::-1] and stack.depth == len(stack)
+    with Symbolizer() as names:
+        walked = [frame.name for frame in stack.symbolize(names, stairs.pid)]
+        called = [frame.name for frame in kernel.symbolize(names)]
+    main = walked.index("main")
+    assert walked[0] == "ask" and main >= 3 and {name.partition(".")[0] for name in walked[1:main]} == {"down"}
+    assert any(name.startswith("entry_SYSCALL") or "syscall" in name for name in called), called
 
 
 def test_the_deepest_the_kernel_gives_and_not_a_frame_more(stairs: Stairs) -> None:

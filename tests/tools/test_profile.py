@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from harness import REPO, Tool, osmia, workload
+from needs import only_on
 
 pytestmark = pytest.mark.kernel
 
@@ -115,7 +116,7 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
         assert not any(row["cut"] for row in rows if row["user"][1:])
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 only")
+@only_on("x86_64", "stacks are unwound there only")
 def test_whole_stacks_without_frame_pointers(tmp_path: Path) -> None:
     """Not one is cut, and all lead to where the process began."""
     with Burn(compiled(tmp_path, "-DPLAIN")) as work:
