@@ -13,9 +13,10 @@ from typing import Any
 
 import prebuilt
 import pytest
-from kernel_code import module, running
+from kernel_code import compile_module, module, running
 
 from osmia.compiler import lower_loop, stackops
+from osmia.errors import CompileError, UserError
 from osmia.lang.stacks import Trace
 from osmia.load import stacks as sizes
 from osmia.symbols.symbolizer import Symbolizer
@@ -168,6 +169,18 @@ def test_as_deep_as_the_kernel_walks(stairs: Stairs, deep: int) -> None:
     whole, cut = sorted(((stack.depth, stack.cut, n) for stack, n in found["counts"].items()))
     assert deep - 20 < whole[0] < deep and whole[1:] == (False, 31)
     assert cut == (deep, True, 7)
+
+
+def test_what_cannot_be() -> None:
+    text = TEXT.format(size="")
+    with pytest.raises(UserError, match="cannot be kept in bpffs"):
+        compile_module(module(text.replace("Stacks()", "pinned(Stacks())")))
+    for words, says in (("skip=65", "from 0 to 64"), ("skip=target", "constant"), ("depth=3", "one argument"),
+                        ("1, 2", "0 to 1 arguments")):  # fmt: skip
+        with pytest.raises(CompileError, match=says):
+            compile_module(module(text.replace("skip=2", words)))
+    with pytest.raises(CompileError, match="no frames"):
+        compile_module(module(text.replace("stacks.user(skip=2)", "stacks.frames()")))
 
 
 def test_no_room_for_more_stacks(stairs: Stairs) -> None:

@@ -14,6 +14,7 @@ from osmia.compiler import mapops, tir
 from osmia.compiler.builder import SCRATCH
 from osmia.compiler.core import Fn
 from osmia.compiler.kmem import READ
+from osmia.errors import UserError
 from osmia.lang import stacks as layout
 from osmia.lang.stacks import BYTES, CHUNK_WORDS, CUT, FREE, IDS, LAST_START, MOST_FRAMES, TAKEN, USUAL_FRAMES
 from osmia.obj import consts
@@ -46,6 +47,8 @@ _ROOM = tir.Array(tir.U64, CHUNK_WORDS)
 
 def define(mod: Builder, name: str, module: str, variable: str, item: Stacks) -> None:
     """The maps of ``item``: chunks under its own name, numbers by hash, chunks that are taken; where to look next."""
+    if item.pinned:
+        raise UserError(f"{variable}: a map of stacks cannot be kept in bpffs", fix="leave pinned() out")
     chunks = item.chunks
     mod.module.maps += [
         tir.MapDef(name, consts.BPF_MAP_TYPE_ARRAY, tir.U32, _ROOM, chunks),
