@@ -211,6 +211,19 @@ def test_one_cpu_only(burn: Path) -> None:
     assert samples(there, work.pid) == []
 
 
+def test_stacks_that_find_no_room(burn: Path) -> None:
+    """They are counted without frames, and how many that are is said."""
+    with Burn(burn, 100) as work:
+        tool = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "--stack-storage-size", "1").start()
+        work.compute()
+        tool.stop()
+    *rows, last = tool.records()
+    (lost,) = [n for what, n in last["lost"].items() if what == "stacks: places"]
+    assert sum(row["count"] for row in rows if not row["user"]) > 0
+    assert lost >= sum(row["count"] for row in rows if not row["user"] and not row["kernel"])
+    assert f"osmia: stacks: {lost:,} stacks lost: there is room for 1 different ones" in tool.stderr
+
+
 def test_by_period(burn: Path) -> None:
     with Burn(burn, 50) as work:
         tool = Tool("profile", "-c", "2000000", "--csv", "-U", "-p", work.pid).start()

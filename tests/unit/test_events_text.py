@@ -63,8 +63,11 @@ def test_losses_are_summed_over_the_cpus() -> None:
         (("ring", "other"), 1, "other: 1 event lost: ring full"),
         (("map", "calls"), 2, "calls: 2 updates lost: map full (10,240 entries)"),
         (("negative", "usecs"), 3, "usecs: 3 negative values not in the histogram (a clock went backwards?)"),
+        (("places", "s"), 5, "s: 5 stacks lost: there is room for 64 different ones"),
+        (("memory", "s"), 1, "s: 1 stack lost: the memory for stacks is full"),
+        (("unread", "s"), 2, "s: 2 stacks could not be read"),
         (("text", "no stack"), 5, "5 lost: no stack"),
     ],
 )
 def test_sentences(slot: tuple[str, str], count: int, text: str) -> None:
-    assert sentence(Slot(0, *slot), count, {"opens": 4 << 20, "calls": 10240}) == text
+    assert sentence(Slot(0, *slot), count, {"opens": 4 << 20, "calls": 10240, "s_ids": 64}) == text

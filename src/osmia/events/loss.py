@@ -73,7 +73,7 @@ def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
         return f"{slot.what}: {number} stack{_s(count)} lost: another one has the same place (give it more entries)"
     if slot.kind == "places":
         kept = sizes.get(f"{slot.what}_ids", 0)
-        return f"{slot.what}: {number} stack{_s(count)} lost: {kept:,} different ones are kept, and no more fit"
+        return f"{slot.what}: {number} stack{_s(count)} lost: there is room for {kept:,} different ones"
     if slot.kind == "memory":
         return f"{slot.what}: {number} stack{_s(count)} lost: the memory for stacks is full"
     if slot.kind == "unread":

@@ -117,7 +117,8 @@ def prepare():
     for one, other, names in ((user_only, kernel_only, "-U and -K"), (user_threads, kernel_threads, "-u and -k")):
         if one and other:
             raise OptionError(f"{names} exclude each other", where="offcputime", fix="leave both out for both kinds")
-    stacks.max_entries = times.max_entries = storage.value
+    stacks.max_entries = storage.value
+    times.max_entries = max(storage.value, storage.default)
 
 
 tool = stack_table(times, stacks, unit="us", divisor=1000, banner=banner, folded=folded, delimiter=delimited,

@@ -17,7 +17,8 @@ from osmia.tools._show import refused, whole
 tid = option("-L", "--tid", type=int, parse=thread_number, metavar="TID", help="this thread only")
 user_only = option("-U", "--user-stacks-only", help="user stacks only, without what the kernel does for them")
 kernel_only = option("-K", "--kernel-stacks-only", help="kernel stacks only")
-frequency = option("-F", "--frequency", type=int, default=49, parse=whole, metavar="HZ", help="samples a second")
+frequency = option("-F", "--frequency", type=int, default=49, parse=whole, metavar="HZ",
+                   help="samples a second (default: 49)")  # fmt: skip
 period = option("-c", "--count", type=int, parse=whole, metavar="N", help="a sample each N ns of a CPU's time instead")
 delimited = option("-d", "--delimited", help="put a line (-f: a frame) between user and kernel frames")
 annotated = option("-a", "--annotations", help="mark kernel frames with _[k]")
@@ -98,7 +99,8 @@ def prepare():
         copies.max_entries = 4 << 20
     if period:
         frequency.value = 0
-    stacks.max_entries = counts.max_entries = storage.value
+    stacks.max_entries = storage.value
+    counts.max_entries = max(storage.value, storage.default)
 
 
 tool = stack_table(counts, stacks, banner=banner, folded=folded, annotate=annotated, delimiter=delimited,
