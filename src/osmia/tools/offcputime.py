@@ -61,12 +61,7 @@ class Left(Event):
     """A thread that is off the CPU: since when, and what for."""
 
     at: u64
-    since: u64
-    pid: u32
-    tid: u32
-    user: u32
-    kernel: u32
-    comm: Comm
+    key: Key
 
 
 stacks = Stacks()
@@ -89,20 +84,19 @@ def leaves(task):
 def switch(preempt, prev, next):
     now = ktime()
     if leaves(prev):
-        left = Left(at=now, pid=current_process_id(), tid=current_thread_id(), comm=current.comm)
+        key = Key(pid=current_process_id(), tid=current_thread_id(), comm=current.comm)
         if not kernel_only:
-            left.user = stacks.user()
-            if left.user:
-                left.since = image()
+            key.user = stacks.user()
+            if key.user:
+                key.since = image()
         if not user_only:
-            left.kernel = stacks.kernel()
-        waiting[prev.pid] = left
+            key.kernel = stacks.kernel()
+        waiting[prev.pid] = Left(at=now, key=key)
     left = waiting.get(next.pid)
     if left is not None:
         away = now - left.at
         if least * 1000 <= away <= most * 1000:
-            key = Key(since=left.since, pid=left.pid, tid=left.tid, user=left.user, kernel=left.kernel, comm=left.comm)
-            times[key] += away
+            times[left.key] += away
         del waiting[next.pid]
 
 
