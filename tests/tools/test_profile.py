@@ -118,8 +118,10 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
 
 
 @only_on("x86_64", "stacks are unwound there only")
-def test_whole_stacks_without_frame_pointers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("off", ["", "core_relo,bpf_link,batch,ringbuf"], ids=["new", "as before 5.8"])
+def test_whole_stacks_without_frame_pointers(tmp_path: Path, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one is cut, and all lead to where the process began."""
+    monkeypatch.setenv("OSMIA_FEATURES_OFF", off)
     with Burn(compiled(tmp_path, "-DPLAIN")) as work:
         tool = Tool("profile", "-F", HERTZ, "-U", "--json", "--dwarf", "-p", work.pid).start()
         work.compute()
