@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -211,3 +212,22 @@ def test_no_memory_for_more_stacks(stairs: Stairs, monkeypatch: pytest.MonkeyPat
     assert n == sum(found[name].get(None, 0) for name in ("counts", "deeper", "kernel")) > 0
     assert sum(found["counts"].values()) == 119 * 2 + 11
     assert 13 in [n for stack, n in found["counts"].items() if stack is not None]
+
+
+def test_two_cpus_at_once() -> None:
+    """The same hundred stacks, in two programs at the same time: each is kept once, and no count is missing."""
+    text = TEXT.format(size="").partition("        deeper")[0]
+    text = text.replace("current.tgid == target", "(current.tgid == target or current.tgid == other)")
+    made = module(text + '\nother = option("--other", type=int, default=0)\n')
+    walkers = [Stairs(), Stairs()]
+    with running(made, {"target": walkers[0].pid, "other": walkers[1].pid}) as live:
+        live.attach("enter")
+        lines = "".join([f"{1 + n % 100} 3\n" for n in range(2000)])
+        threads = [threading.Thread(target=one.process.communicate, args=(lines,)) for one in walkers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        depths = sorted((made.stacks[number].depth, n) for number, n in made.counts.items())
+        assert [n for _, n in depths] == [2 * 20 * 3] * 100 and len({depth for depth, _ in depths}) == 100
+        assert live.lost() == {}
