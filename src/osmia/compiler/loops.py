@@ -32,6 +32,9 @@ _HELPER_COST = 30
 LOOP_HELPER = 181
 LOOP_ENUM = tir.KEnum("bpf_func_id", 4, False)
 LOOP_ENUMERATOR = "BPF_FUNC_loop"
+#: Something that a kernel has if its verifier walks a callback with all the values that it may meet (bb124da69c47).
+_DEPTH = tir.KField("callback_depth", 0, 0, tir.KInt("u32", 4, False))
+ALL_WALKED = tir.CoreField(tir.U64, (0, 0), tir.Access(tir.KStruct("bpf_func_state", "struct", 4), (_DEPTH,)), "exists")
 
 
 class Frame:

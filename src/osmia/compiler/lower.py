@@ -12,7 +12,7 @@ from osmia.compiler import tir, walk
 from osmia.compiler.body import Body, Shared, memory_type, value_type
 from osmia.compiler.core_globals import CoreGlobals
 from osmia.compiler.debuginfo import DebugInfo, escape, quoted
-from osmia.compiler.loops import LIMIT, LOOP_ENUM, LOOP_ENUMERATOR, Planner
+from osmia.compiler.loops import ALL_WALKED, LIMIT, LOOP_ENUM, LOOP_ENUMERATOR, Planner
 from osmia.compiler.lower_expr import abi_type, coerce, lower_expr, store
 from osmia.compiler.lower_loop import give_back
 from osmia.compiler.lower_stmt import lower_stmts, zero
@@ -107,6 +107,7 @@ def _survey(module: tir.Module, sources: dict[str, str], loop_limit: int) -> Sha
     _check_parameters(module, shared.addressed)
     if planner.uses_bpf_loop:
         core.gather_enum(LOOP_ENUM, LOOP_ENUMERATOR, 181)
+        core.gather(ALL_WALKED)
     return shared
 
 

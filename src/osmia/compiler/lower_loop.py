@@ -161,21 +161,34 @@ def _forget_values(b: Body, s: tir.For | tir.While) -> None:
 
     A variable that starts as a constant and is tested in the body would have
     another known value in each round, and the rounds be walked one by one.
-    Before commit ab5cfac139ab it is worse: a callback is walked once, with the
-    values from before the loop, and what that walk does not reach is removed.
+    Kernels before bb124da69c47 are worse: they walk a callback with values of
+    one way to it, take the other ways for the same, and remove the code that
+    they did not meet.  There, what the body only reads is hidden as well.
     """
     shared = b.shared.planner.plan(b.func).frame.locals
-    written = {n.local: None for n in walk.walk(s.body) if isinstance(n, (tir.Set, tir.AddrOf)) and n.local in shared}
-    places = [place for local in written for place in _numbers(local.type)]
-    if not places:
+    inside: list[walk.Node] = [*s.body, *([s.test] if isinstance(s, tir.While) else [])]
+    written = {n.local for n in walk.walk(inside) if isinstance(n, (tir.Set, tir.AddrOf))}
+    named = [local for local in walk.locals_of(inside) if local in shared and _numbers(local.type)]
+    if not named:
         return
     time = call_helper(b, _KTIME, "", tir.U64)
     top = b.opaque(b.let(f"lshr i64 {time}, 63"), "i64")  # 0 for the first 292 years after boot
     zero = b.let(f"mul i64 {top}, {time}")
-    for local in written:
+    _hide(b, zero, [local for local in named if local in written])
+    only_read = [local for local in named if local not in written]
+    if only_read:
+        old, end = b.new_label("old"), b.new_label("end")
+        b.branch(as_bool(b, loops.ALL_WALKED), end, old)
+        b.start(old)
+        _hide(b, zero, only_read)
+        b.start(end)
+
+
+def _hide(b: Body, zero: str, names: list[tir.Local]) -> None:
+    """Add ``zero`` to all numbers in ``names``."""
+    for local in names:
         for offset, bits in _numbers(local.type):
-            place = b.gep(b.slots[local], offset)
-            word = f"i{bits}"
+            place, word = b.gep(b.slots[local], offset), f"i{bits}"
             more = zero if bits == 64 else b.let(f"trunc i64 {zero} to {word}")
             value = b.let(f"load {word}, ptr {place}, align {bits // 8}")
             b.do(f"store {word} {b.let(f'add {word} {value}, {more}')}, ptr {place}, align {bits // 8}")
