@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 
 from kernel_code import compile_module, running, signed
+from needs import needs
 from sources import module
 
 from osmia.errors import CompileError
@@ -269,6 +270,7 @@ def test_a_counter_is_no_constant_in_its_loop() -> None:
 
 
 def test_a_counter_that_is_set_back() -> None:
+    needs("all_walked")  # older verifiers give such a loop up, and say so
     text = body(
         "i = 0", "turns = 0",
         "while i < 5:",
@@ -347,7 +349,7 @@ def p(ctx):
     rounds = 0
     while True:
         rounds += 1
-        if rounds > 5 + (ctx[0] & 1):
+        if rounds > 5 and (rounds > 6 or not ctx[0] & 1):
             break
     ctx[17] = rounds
     if (ctx[0] or ctx[1]) and count() and False:

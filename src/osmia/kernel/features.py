@@ -304,6 +304,17 @@ def _xdp_link() -> bool | None:
     return None
 
 
+def _all_walked() -> bool | None:
+    """The verifier of bb124da69c47 and after counts in this field how often it has walked a callback."""
+    from osmia.kernel import btf_source
+
+    btf = btf_source.kernel_btf()
+    if btf is None:
+        return None
+    state = btf.find("bpf_func_state", consts.BTF_KIND_STRUCT)
+    return btf.find_member(state, "callback_depth") is not None if state else None
+
+
 def _module_btf() -> bool | None:
     # With types the kernel lists its modules' beside its own; one that has no module loaded cannot tell.
     from osmia.kernel import btf_source
@@ -393,6 +404,7 @@ PROBES: dict[str, tuple[Probe, str, str]] = {
     "xdp_link": (_xdp_link, "5.9", "XDP programs that go when their owner goes"),
     "xdp_load_bytes": (_helper(consts.BPF_FUNC_xdp_load_bytes, consts.BPF_PROG_TYPE_XDP), "5.18",
                        "bytes of a packet anywhere, in XDP programs"),
+    "all_walked": (_all_walked, "6.8", "loops whose end the verifier finds out by following values"),
     "module_btf": (_module_btf, "5.11", "types of kernel modules"),
     "bpf_loop": (_helper(consts.BPF_FUNC_loop), "5.17", "loops of any length"),
     "probe_read_kernel": (_helper(consts.BPF_FUNC_probe_read_kernel), "5.5", "reads of kernel memory by name"),
