@@ -61,7 +61,8 @@ def view(template: Any, *, interval: float = 0.0, fd: int = -1, **options: str |
     if interval:
         common.interval.set(interval)
     session: Any = SimpleNamespace(
-        common=common, unit=SimpleNamespace(name="tool", template=template), started=50.0, out=SimpleNamespace(fd=fd)
+        common=common, unit=SimpleNamespace(name="tool", template=template), started=50.0, out=SimpleNamespace(fd=fd),
+        host=lambda: os.uname().nodename,
     )
     made = templates.view_of(session)
     assert isinstance(made, HeatMapView)

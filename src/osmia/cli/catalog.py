@@ -18,6 +18,8 @@ COMMANDS = {
     "doctor": "say what this kernel and this user can do, and how to mend what is missing",
     "compile": "compile a tool or a file to a BPF object",
     "run": "run a Python file as a tool",
+    "record": "run a tool and keep what it sees in a file",
+    "replay": "show what was recorded: as the tool would have, or in any other form",
     "flame": "draw folded stacks as a flame graph, compare two runs, convert them for other programs",
     "links": "make a directory with one command per tool",
     "help": "help on a tool or a command",

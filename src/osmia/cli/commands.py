@@ -33,8 +33,11 @@ def run(command: str, words: list[str], exiting: bool) -> int:
         raise OptionError(f"unknown option {command}", fix="options come after the tool: osmia TOOL [options]")
     if command == "run":
         return _run(words, exiting)
+    if command == "record":
+        return _record(words, exiting)
     actions = {
         "list": _list, "doctor": _doctor, "compile": _compile, "flame": _flame, "links": _links, "help": _help,
+        "replay": _replay,
     }  # fmt: skip
     return actions[command](words)
 
@@ -42,13 +45,32 @@ def run(command: str, words: list[str], exiting: bool) -> int:
 def _flame(words: list[str]) -> int:
     from osmia.cli import flame
 
-    if not _parse(flame.parser(), words):
+    if not parse(flame.parser(), words):
         flame.run()
     return 0
 
 
-def _parse(parser: Parser, words: list[str]) -> bool:
-    """Parse; True if help was asked for and given."""
+def _record(words: list[str], exiting: bool) -> int:
+    from osmia.cli import record
+
+    if not words or words[0] in ("-h", "--help"):
+        parse(record.Options().parser(shown=True), ["-h"])
+        return 0 if words else 2
+    try:
+        return record.run(words, exiting)
+    except HelpAsked:
+        parse(record.Options().parser(shown=True), ["-h"])
+        return 0
+
+
+def _replay(words: list[str]) -> int:
+    from osmia.cli import replay
+
+    return replay.run(words)
+
+
+def parse(parser: Parser, words: list[str]) -> bool:
+    """Parse ``words`` by the parser of a command; True if help was asked for and given."""
     try:
         parser.parse(words)
     except HelpAsked:
@@ -66,7 +88,7 @@ def _parse(parser: Parser, words: list[str]) -> bool:
 
 def _list(words: list[str]) -> int:
     as_json = Option("--json", help="one JSON object a line")
-    if _parse(Parser("list", [as_json]), words):
+    if parse(Parser("list", [as_json]), words):
         return 0
     if as_json:
         from osmia.views.machine import json_line
@@ -81,7 +103,7 @@ def _list(words: list[str]) -> int:
 
 def _help(words: list[str]) -> int:
     about = Option("name", type=str, help="a tool or a command")
-    if _parse(Parser("help", [about]), words):
+    if parse(Parser("help", [about]), words):
         return 0
     if not about.given:
         from osmia.cli.helptext import main_help
@@ -97,7 +119,7 @@ def _help(words: list[str]) -> int:
 
 def _doctor(words: list[str]) -> int:
     as_json = Option("--json", help="one JSON object a line")
-    if _parse(Parser("doctor", [as_json]), words):
+    if parse(Parser("doctor", [as_json]), words):
         return 0
     from osmia.cli import doctor
 
@@ -106,7 +128,7 @@ def _doctor(words: list[str]) -> int:
 
 def _links(words: list[str]) -> int:
     directory = Option("directory", type=str, metavar="DIR", help="where to put them; it is made if need be")
-    if _parse(Parser("links", required=[directory]), words):
+    if parse(Parser("links", required=[directory]), words):
         return 0
     target = _own_command()
     place = directory.value
@@ -187,7 +209,7 @@ def _run(words: list[str], exiting: bool) -> int:
     """As ``python FILE``, but ``run()`` at its end may be missing."""
     file = Option("file", type=str, metavar="FILE", help="a Python file with kernel functions")
     if not words or words[0] in ("-h", "--help"):
-        _parse(Parser("run", required=[file], rest=True), ["-h"])
+        parse(Parser("run", required=[file], rest=True), ["-h"])
         return 0 if words else 2
     path, rest = words[0], words[1:]
     if path.startswith("-"):
@@ -209,7 +231,7 @@ def _compile(words: list[str]) -> int:
     output = Option("-o", "--output", type=str, metavar="OBJ", help="where the object goes")
     dump = Option("--dump", type=str, metavar="STAGE", choices=STAGES, help="print a stage of the compilation")
     btf = Option("--btf", type=str, metavar="FILE", help="take the kernel's types from this file")
-    if _parse(Parser("compile", [output, dump, btf], required=[what]), words):
+    if parse(Parser("compile", [output, dump, btf], required=[what]), words):
         return 0
     if not (output.given or dump.given):
         raise OptionError("nothing to do", where="compile", fix="say where the object goes: -o OBJ, or --dump STAGE")
@@ -217,7 +239,7 @@ def _compile(words: list[str]) -> int:
         from osmia.kernel import btf_source
 
         btf_source.use(os.path.abspath(btf.value))
-    unit = _unit_of(what.value)
+    unit = unit_of(what.value)
     if dump.given:
         sys.stdout.write(_dump(unit, dump.value))
     if output.given:
@@ -235,7 +257,8 @@ def _write(path: str, data: bytes) -> None:
         raise UserError(f"cannot write it: {err.strerror}", where=path) from None
 
 
-def _unit_of(what: str) -> Unit:
+def unit_of(what: str) -> Unit:
+    """The tool of that name, or what a Python file declares.  Raises UserErrors."""
     from osmia.cli.main import tool_unit
     from osmia.lang.unit import Unit
 

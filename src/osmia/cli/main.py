@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+    from osmia.cli.record import Record
     from osmia.lang.unit import Unit
     from osmia.link.base import Link
 
@@ -158,8 +159,8 @@ def run_module(namespace: dict[str, Any], argv: list[str], *, exiting: bool = Fa
     return status
 
 
-def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
-    """Parse ``argv``, run ``unit``, show; the exit status.  Raises UserErrors."""
+def run_unit(unit: Unit, argv: list[str], exiting: bool, record: Record | None = None) -> int:
+    """Parse ``argv``, run ``unit``, show it or ``record`` it; the exit status.  Raises UserErrors."""
     from osmia.cli.args import HelpAsked
     from osmia.cli.common import Common, parser_of
 
@@ -174,13 +175,18 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
         return 0
     common.check(unit.name)
     common.seconds_between()
+    if record is not None:
+        record.begin(unit, common)
     from osmia.cli.session import Session
 
     session = Session(unit, common)
     gc.disable()  # nothing here makes cycles, and a collection in the middle of a burst costs events
     try:
         session.start()
-        _show(session)
+        if record is None:
+            _show(session)
+        else:
+            record.show(session)
     except VerifierError as err:
         err.show_log = bool(common.verbose or common.verifier_log)  # type: ignore[attr-defined]
         raise
@@ -196,13 +202,21 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool) -> int:
 
 
 def _show(session: Any) -> None:
-    from osmia.cli.templates import mode_of, run
-    from osmia.events import loss
+    from osmia.cli.templates import run
 
     run(session)
+    tell_losses(session)
+    account(session)
+
+
+def tell_losses(session: Any, *, machine: bool = True) -> None:
+    """Say what was lost, on standard error and (``machine``) as a record of the output where that is JSON."""
+    from osmia.cli.templates import mode_of
+    from osmia.events import loss
+
     lost = session.losses.read()
     if lost:
-        if mode_of(session) == "json":
+        if machine and mode_of(session) == "json":
             from osmia.views.machine import json_line
 
             session.out.write(json_line(loss.as_json(lost)) + "\n")
@@ -214,12 +228,12 @@ def _show(session: Any) -> None:
 
         for text in notices(session.links):
             sys.stderr.write(f"osmia: {text}\n")
-    if session.meter is not None:
-        _account(session)
 
 
-def _account(session: Any) -> None:
-    """What the run has cost; TooCostly if that has ended it."""
+def account(session: Any) -> None:
+    """What the run has cost, if that was measured; TooCostly if it has ended the run."""
+    if session.meter is None:
+        return
     from osmia.cli.templates import mode_of
 
     if mode_of(session) == "json":

@@ -71,6 +71,10 @@ class HeatMapView(HistogramView):
             return ""
         return self._print(new, last)
 
+    def skip(self) -> None:
+        super().skip()
+        self._since = time.monotonic()
+
     def finish(self) -> str:
         """Write the files; what is still to be printed."""
         for kind, file in self._files:
@@ -117,7 +121,7 @@ class HeatMapView(HistogramView):
         keys, others = self._maps.largest(KEYS)
         count = sum(heat.count for heat in self._maps.maps.values())
         first, end = self._offset + self._session.started, self._offset + self._since
-        note = f"{os.uname().nodename}, {clock(first)} to {clock(end)}, {count:,} values"
+        note = f"{self._session.host()}, {clock(first)} to {clock(end)}, {count:,} values"
         if others:
             note += "; " + _others(others)
         maps = [(self._name(key), self._maps.maps[key]) for key in keys]

@@ -56,6 +56,9 @@ class Session:
     ring's ELF name; ``out`` where rows go.
     """
 
+    #: Whether this is no run but the replay of one.
+    replayed = False
+
     def __init__(self, unit: Unit, common: Common) -> None:
         self.unit = unit
         self.common = common
@@ -121,6 +124,10 @@ class Session:
             self.meter = costs.Meter(self, uncounted, common.max_overhead.value or 0.0)
         self._ready()
 
+    def host(self) -> str:
+        """The name of the traced machine."""
+        return os.uname().nodename
+
     def note(self, text: str) -> None:
         """Something that ``-v`` tells."""
         if self.verbose:
@@ -136,7 +143,8 @@ class Session:
 
             scope.aim(self)
 
-    def _find(self, module: str, variable: str) -> Any:
+    def find(self, module: str, variable: str) -> Any:
+        """The author's object that the object's records call by module and variable."""
         space = self.unit.namespace
         if space.get("__name__") != module and module in sys.modules:
             space = vars(sys.modules[module])
@@ -149,7 +157,7 @@ class Session:
         for record in self.records:
             if record[0] != "option":
                 continue
-            option = self._find(record[2], record[3])
+            option = self.find(record[2], record[3])
             if not isinstance(option, Option):
                 continue
             for data in spec.maps.values():
@@ -221,7 +229,7 @@ class Session:
         from osmia.load.bind import bind
 
         assert self.live is not None
-        self._bound = bind(self.live, self.records, self._find)
+        self._bound = bind(self.live, self.records, self.find)
         self.losses = Losses(self.records, self.live.maps.get(LOSS_MAP), self._missed)
 
     def _open_rings(self) -> None:

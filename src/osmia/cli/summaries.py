@@ -88,6 +88,9 @@ class HistogramView(View):
     def summary(self, last: bool) -> str:
         return self._print(self._intervals.next(), last)
 
+    def skip(self) -> None:
+        self._intervals.next()
+
     def _print(self, new: dict[Any, Picture], last: bool) -> str:
         self._shown += 1
         if last and not new and self._shown > 1:
@@ -231,7 +234,12 @@ class CountView(View):
         now, before = dict(table.items()), self._before.get(name, {})
         self._before[name] = now
         new = {key: value - before.get(key, 0) if isinstance(value, int) else value for key, value in now.items()}
-        return {key: value for key, value in new.items() if value or not isinstance(value, int)}
+        # In the order of the keys, not of the kernel's table: those of one count are shown so.
+        return {key: new[key] for key in _ordered(new) if new[key] or not isinstance(new[key], int)}
+
+    def skip(self) -> None:
+        self._new()
+        self._since = time.monotonic()
 
     def summary(self, last: bool) -> str:
         entries = self._new()
@@ -289,6 +297,7 @@ class EverythingView(View):
     def __init__(self, session: Session) -> None:
         self._mode = mode_of(session)
         self._unit = session.unit
+        self._replayed = session.replayed
         self._last: dict[str, Any] = {}
 
     def summary(self, last: bool) -> str:
@@ -308,7 +317,7 @@ class EverythingView(View):
         if isinstance(one, Hist):
             pictures = {key: picture(one, shot) for key, shot in one.snapshots().items()}
             return {key: drawn for key, drawn in pictures.items() if drawn.count}
-        if isinstance(one, Map) and one.live is not None:
+        if isinstance(one, Map) and (one.live is not None or self._replayed):
             found = dict(one.items())
             # The elements of an array exist from the start: those that are zero say nothing.
             return {key: value for key, value in found.items() if value or not isinstance(value, (int, list))}

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Bytes taken from a ring at a time: small enough for the memory budget, large enough for bulk decoding.
 CHUNK = 1 << 18
 _IDLE = 60.0
+#: The clock of the loop; the one that is shown may be a recording's (see :mod:`osmia.cli.replay_clock`).
+_now = time.monotonic
 
 
 def mode_of(session: Session) -> str:
@@ -50,9 +52,20 @@ class View:
         """``(name of the ring in the object, span to text)``."""
         return []
 
+    def tap(self, name: str, text: Callable[[bytes], str]) -> Callable[[bytes], str]:
+        """What reads the ring ``name`` in place of ``text``, for rings that every tool may have: prints."""
+        return text
+
+    def plain(self, text: str) -> str:
+        """What to print of text that the kernel has formatted itself: iterators."""
+        return text
+
     def summary(self, last: bool) -> str:
         """What to print at the end of an interval; ``last``: the run is over."""
         return ""
+
+    def skip(self) -> None:
+        """What was counted up to now will not be shown: intervals begin here."""
 
     def finish(self) -> str:
         """What to print when everything else is; called once, however the run ended, also when nobody reads it."""
@@ -114,6 +127,43 @@ def view_of(session: Session) -> View:
     return summaries.EverythingView(session)
 
 
+def printer(session: Session) -> Callable[[bytes], str]:
+    """Lines of ``print(f"…")``, as they are or as records."""
+    from osmia.events.prints import Printer
+
+    lines = Printer(session.records).lines
+    if mode_of(session) == "json":
+        from osmia.views.machine import json_line
+
+        return lambda span: "".join([json_line({"print": line}) + "\n" for line in lines(span)])
+    return lambda span: "".join([line + "\n" for line in lines(span)])
+
+
+def trace_pipe(session: Session) -> Callable[[bytes], str]:
+    """Lines of ``trace_printk``: as the kernel writes them, or as fields."""
+    from osmia.kernel.trace_pipe import parse
+    from osmia.views.escape import escape
+
+    json = mode_of(session) == "json"
+    pipe: Any = session.rings[TRACE_PIPE]
+
+    def text(span: bytes) -> str:
+        out = []
+        for line in pipe.lines(span):
+            found = parse(line)
+            if found is None or found.function != "bpf_trace_printk":
+                continue  # the pipe is everybody's
+            if json:
+                from osmia.views.machine import json_line
+
+                out.append(json_line(found.as_dict()) + "\n")
+            else:
+                out.append(escape(line) + "\n")
+        return "".join(out)
+
+    return text
+
+
 def run(session: Session) -> None:
     """Show until told to stop.  Raises ClosedPipe when nobody reads any more."""
     Loop(session, view_of(session)).run()
@@ -130,46 +180,13 @@ class Loop:
             (session.rings[name], text) for name, text in view.readers() if name in session.rings
         ]
         if PRINT_RING in session.rings:
-            self._readers.append((session.rings[PRINT_RING], self._printer()))
+            self._readers.append((session.rings[PRINT_RING], view.tap(PRINT_RING, printer(session))))
         if TRACE_PIPE in session.rings:
-            self._readers.append((session.rings[TRACE_PIPE], self._trace_pipe(session.rings[TRACE_PIPE])))
+            self._readers.append((session.rings[TRACE_PIPE], view.tap(TRACE_PIPE, trace_pipe(session))))
         # A flight recorder is not waited for: it shows what it holds at the end, and on SIGUSR1.
         self._recorders = [ring for ring, _ in self._readers if hasattr(ring, "finish")]
         self._rings = [ring for ring, _ in self._readers if ring not in self._recorders]
         self._iterators = [link for link in session.links if hasattr(link, "read")]
-
-    def _printer(self) -> Callable[[bytes], str]:
-        from osmia.events.prints import Printer
-
-        lines = Printer(self._session.records).lines
-        if mode_of(self._session) == "json":
-            from osmia.views.machine import json_line
-
-            return lambda span: "".join([json_line({"print": line}) + "\n" for line in lines(span)])
-        return lambda span: "".join([line + "\n" for line in lines(span)])
-
-    def _trace_pipe(self, pipe: Any) -> Callable[[bytes], str]:
-        """Lines of ``trace_printk``: as the kernel writes them, or as fields."""
-        from osmia.kernel.trace_pipe import parse
-        from osmia.views.escape import escape
-
-        json = mode_of(self._session) == "json"
-
-        def text(span: bytes) -> str:
-            out = []
-            for line in pipe.lines(span):
-                found = parse(line)
-                if found is None or found.function != "bpf_trace_printk":
-                    continue  # the pipe is everybody's
-                if json:
-                    from osmia.views.machine import json_line
-
-                    out.append(json_line(found.as_dict()) + "\n")
-                else:
-                    out.append(escape(line) + "\n")
-            return "".join(out)
-
-        return text
 
     def _dump(self) -> None:
         """Show what the flight recorders hold."""
@@ -203,10 +220,10 @@ class Loop:
                 stop.dump_asked = False
                 self._dump()
             if not interval:
-                self._sleep(time.monotonic() + _IDLE)
+                self._sleep(_now() + _IDLE)
             elif not self._sleep(following):
                 continue
-            if interval and time.monotonic() >= following:
+            if interval and _now() >= following:
                 following += interval
                 self._iterate()
                 write(self._view.summary(False))
@@ -223,7 +240,7 @@ class Loop:
         for link in self._iterators:
             written = link.read()
             if written:
-                self._session.out.write(written.decode("utf-8", "backslashreplace"))
+                self._session.out.write(self._view.plain(written.decode("utf-8", "backslashreplace")))
         if self._iterators:
             self._drain_rest()
 
@@ -232,12 +249,12 @@ class Loop:
         stop = self._stop
         if not self._rings:
             stop.sleep(until)
-            return time.monotonic() >= until
-        if wait(self._rings, max(0.0, stop.left(until - time.monotonic())), stop.fds()):
+            return _now() >= until
+        if wait(self._rings, max(0.0, stop.left(until - _now())), stop.fds()):
             self._drain()
         else:
             stop.woken()
-        return time.monotonic() >= until
+        return _now() >= until
 
     def _drain(self) -> None:
         """A bounded helping from every ring, so that the clock and the signals are looked at under any load."""

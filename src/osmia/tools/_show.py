@@ -12,14 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+#: When the tool began, as a ``ktime()`` in ns; a replay sets it to that of the recording.
+STARTED = time.monotonic_ns()
+
 
 def elapsed(digits: int, *, from_first: bool = False) -> Callable[[int], str]:
     """A column's ``show``: seconds from the start of the tool, or from the first row, for a ``ktime()`` in ns."""
-    zero = 0 if from_first else time.monotonic_ns()
+    first = 0
 
     def show(ktime: int) -> str:
-        nonlocal zero
-        zero = zero or ktime
+        nonlocal first
+        first = first or ktime
+        zero = first if from_first else STARTED
         return f"{(ktime - zero) / 1e9:.{digits}f}"
 
     return show

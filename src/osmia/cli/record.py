@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``osmia record TOOL [options] -o FILE``: run a tool and keep what it saw, to be shown later by ``osmia replay``.
+
+Events go into the file as the ring had them, without being taken apart;
+histograms and maps as snapshots, each interval (a second where none is asked
+for, so that a replay can draw them over time).  Nothing of it is on the way
+of an ordinary run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from osmia.cli.args import Parser
+from osmia.cli.templates import Loop, View, view_of
+from osmia.errors import OptionError, UserError
+from osmia.events import recording, snapshots
+from osmia.events.prints import RING as PRINT_RING
+from osmia.events.recording import Recording
+from osmia.events.schema import event_of
+from osmia.events.transport import TRACE_PIPE
+from osmia.lang.hist import Hist
+from osmia.lang.maps import Map, Ring
+from osmia.lang.options import Option
+from osmia.lang.templates import CountTable, Histogram
+from osmia.views.output import open_output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from osmia.cli.common import Common
+    from osmia.cli.session import Session
+    from osmia.lang.unit import Unit
+
+#: Seconds between snapshots where the user asks for no interval, and between looks at the losses.
+STEP = 1.0
+
+
+class Options:
+    """What ``osmia record`` can say before the tool's name."""
+
+    def __init__(self) -> None:
+        self.tool = Option("tool", type=str, metavar="TOOL", help="a tool, or a Python file, and then its options")
+        self.output = Option("-o", "--output", type=str, metavar="FILE",
+                             help="where the recording goes; may also stand behind the tool")  # fmt: skip
+        self.show = Option("--show", help="show what the tool shows, too")
+        self.compress = Option("--compress", default=True, help="pack what is recorded (--no-compress: faster)")
+
+    def parser(self, *, shown: bool = False) -> Parser:
+        """The command line; the tool's name ends it (and is in what is ``shown`` as help)."""
+        options = [self.output, self.show, self.compress]
+        return Parser("record", options, required=[self.tool] if shown else [], rest=True)
+
+
+class Record:
+    """One recording on its way: what :func:`osmia.cli.main.run_unit` asks instead of showing the run."""
+
+    def __init__(self, options: Options, words: list[str], *, file: bool) -> None:
+        self._options = options
+        self._words = words
+        self._is_file = file
+        self._path = ""
+
+    def begin(self, unit: Unit, common: Common) -> None:
+        """Take over ``-o`` from the tool's options.  Raises OptionError."""
+        inner = common.output
+        if inner.given and self._options.output.given:
+            raise OptionError("-o is there twice", where="record", fix="leave one of them out")
+        self._path = inner.value if inner.given else self._options.output.value or ""
+        if not self._path:
+            raise OptionError("where does the recording go?", where="record", fix=f"osmia record {unit.name} -o FILE")
+        if self._path == "-" and self._options.show:
+            raise OptionError("standard output cannot take both the recording and what is shown", where="record")
+        if self._path == "-" and os.isatty(1):
+            raise OptionError("a recording is nothing for a terminal", where="record", fix="-o FILE, or a pipe")
+        inner.value, inner.given = "", False
+        for picture in (common.svg, common.html):
+            if picture.given:
+                raise OptionError(f"{picture.flags[-1]} is for the replay", where="record",
+                                  fix=f"osmia replay {self._path} {picture.flags[-1]} FILE")  # fmt: skip
+
+    def show(self, session: Session) -> None:
+        """Run to the end.  Raises what a run raises, and UserError when the file cannot be written."""
+        from osmia.cli.main import account, tell_losses
+
+        out = open_output(self._path)
+        shown = bool(self._options.show)
+        try:
+            written = Recording(out.write_bytes, pack=bool(self._options.compress))
+            tables = tables_of(session.unit)
+            header = Header(session, tables, self._words, file=self._is_file)
+            written.begin(header.record())
+            view = RecordingView(session, written, header, tables, shown=shown)
+            with view.clock():
+                Loop(session, view).run()
+            view.end()
+            if shown:
+                tell_losses(session)
+                account(session)
+            else:
+                tell_losses(session, machine=False)
+        finally:
+            out.close()
+        sys.stderr.write(f"osmia: {self._path}: {view.told()}\n")
+
+
+def tables_of(unit: Unit) -> list[Hist | Map]:
+    """The histograms and maps that a run of ``unit`` shows."""
+    template = unit.template
+    if isinstance(template, Histogram):
+        return [template.hist]
+    if isinstance(template, CountTable):
+        return [template.map]
+    rings = [one for one in unit.maps.values() if isinstance(one, Ring)]
+    if template is not None or len(rings) == 1:
+        return []
+    named = [one for name, one in unit.maps.items() if not name.startswith("_")]
+    return [one for one in named if isinstance(one, Hist) or (isinstance(one, Map) and snapshots.recordable(one))]
+
+
+class Header:
+    """What a recording says about itself; ``numbers`` are those of its sources, by name of the ring or map."""
+
+    def __init__(self, session: Session, tables: list[Hist | Map], words: list[str], *, file: bool) -> None:
+        self._session = session
+        self._words = words
+        self._file = file
+        self.numbers: dict[str, int] = {}
+        self.sources: list[dict[str, Any]] = []
+        for one in session.unit.maps.values():
+            if isinstance(one, Ring) and one.live is not None:
+                self._add(one.live.name, {"type": "events", "name": one.name,  # type: ignore[attr-defined]
+                                          "schema": event_of(one.event)})  # fmt: skip
+        for name in (PRINT_RING, TRACE_PIPE):
+            if name in session.rings:
+                self._add(name, {"type": "prints" if name == PRINT_RING else "lines", "name": name})
+        for table in tables:
+            self._add(table.name, self._table(table))
+
+    def _add(self, name: str, source: dict[str, Any]) -> None:
+        number = len(self.sources) + 1
+        self.numbers[name] = number
+        self.sources.append({"number": number, **source})
+
+    def _table(self, table: Hist | Map) -> dict[str, Any]:
+        out = snapshots.describe(table)
+        template = self._session.unit.template
+        if isinstance(template, Histogram):
+            unit = template.unit
+            out["shown_unit"] = (unit() if callable(unit) else unit) or template.hist.unit
+            out["section"] = template.section or template.hist.name
+        return out
+
+    def record(self) -> dict[str, Any]:
+        """The header as JSON has it."""
+        session = self._session
+        from osmia.version import __version__
+
+        options = {}
+        for option in _options(session):
+            if option.given:
+                options[option.flags[-1]] = _plain(option.value)
+        return {
+            "osmia": __version__,
+            "tool": session.unit.name,
+            "file": self._file,
+            "command": self._words,
+            "options": options,
+            "kernel_options": self._kernel_options(),
+            "started_ns": int(session.started * 1e9),
+            "step": session.common.seconds_between() or STEP,
+            "tool_started_ns": getattr(sys.modules.get("osmia.tools._show"), "STARTED", 0),
+            "sources": self.sources,
+            "prints": [list(one) for one in session.records if one[0] == "print"],
+            "machine": machine(),
+        }
+
+    def _kernel_options(self) -> list[str]:
+        """Those that the kernel half was made with: a replay cannot change them."""
+        session, found = self._session, []
+        known = {id(option): option for option in _options(session)}
+        for record in session.records:
+            if record[0] == "option":
+                option = known.get(id(session.find(record[2], record[3])))
+                if option is not None:
+                    found.append(option.flags[-1])
+        return sorted(found)
+
+
+def _options(session: Session) -> list[Option]:
+    from osmia.cli.common import own_options
+
+    own, filters = own_options(session.unit)
+    common = [one for one in vars(session.common).values() if isinstance(one, Option)]
+    return [*own, *filters, *common]
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as JSON can hold it."""
+    if isinstance(value, bool) or value is None:
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return [_plain(one) for one in value] if isinstance(value, list) else str(value)
+
+
+def machine() -> dict[str, Any]:
+    """Where it was recorded: kernel, CPUs, name, and which boot."""
+    name = os.uname()
+    out: dict[str, Any] = {"system": name.sysname, "release": name.release, "version": name.version,
+                           "machine": name.machine, "host": name.nodename, "cpus": os.cpu_count() or 0}  # fmt: skip
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            out["boot_id"] = file.read().strip()
+    except OSError:
+        pass
+    return out
+
+
+class RecordingView(View):
+    """The view of a recording run; ``inner`` is the tool's own, which shows what is recorded if it is asked to."""
+
+    def __init__(self, session: Session, written: Recording, header: Header, tables: list[Hist | Map], *,
+                 shown: bool) -> None:  # fmt: skip
+        self._session = session
+        self._file = written
+        self._numbers = header.numbers
+        self._inner = view_of(session)
+        self._shown = shown
+        self._asked = bool(session.common.seconds_between())
+        self.interval = STEP if tables else 0.0
+        template = session.unit.template
+        label = None
+        if isinstance(template, Histogram):
+            from osmia.cli.summaries import key_text
+
+            label = template.label or key_text
+        self._tables = [(header.numbers[one.name], one, snapshots.Changes(one, label)) for one in tables]
+        self._looked = 0.0
+        self._lost: list[list[Any]] = []
+        self._events = 0
+
+    def clock(self) -> Any:
+        """The recording's clock for what is shown, so that it is what a replay shows."""
+        from osmia.cli.replay_clock import Clock, Untouched
+
+        return Clock(self._file).installed() if self._shown else Untouched()
+
+    def begin(self) -> str:
+        return self._inner.begin() if self._shown else ""
+
+    def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
+        return [(name, self.tap(name, text)) for name, text in self._inner.readers()]
+
+    def tap(self, name: str, text: Callable[[bytes], str]) -> Callable[[bytes], str]:
+        number = self._numbers.get(name, 0)
+        if not number:
+            return text if self._shown else lambda span: ""
+        keep = self._file.events
+        show = text if self._shown else lambda span: ""
+
+        def both(span: bytes) -> str:
+            keep(number, span)
+            if self._file.now * 1e-9 - self._looked >= STEP:
+                self._look()
+            return show(span)
+
+        return both
+
+    def plain(self, text: str) -> str:
+        self._file.stamp()
+        self._file.block(recording.TEXT, text.encode("utf-8", "backslashreplace"))
+        return text if self._shown else ""
+
+    def summary(self, last: bool) -> str:
+        file = self._file
+        file.stamp()
+        states = [(table, snapshots.state_of(table)) for _, table, _ in self._tables]
+        for (number, _, changes), (_, state) in zip(self._tables, states, strict=True):
+            payload = changes.next(state)
+            if payload is not None:
+                file.block(recording.SNAPSHOT, payload, number)
+        ends = last or self._asked
+        file.block(recording.INTERVAL, bytes([last, ends]))
+        self._look()
+        if not (self._shown and ends):
+            return ""
+        with Frozen(states):
+            return self._inner.summary(last)
+
+    def finish(self) -> str:
+        return self._inner.finish() if self._shown else ""
+
+    def _look(self) -> None:
+        """Write down the losses, if there are more of them."""
+        self._looked = self._file.now * 1e-9
+        session = self._session
+        assert session.live is not None
+        sizes = {name: one.max_entries for name, one in session.live.maps.items()} | session.live.perf_rings
+        lost = [[slot.index, slot.kind, slot.what, count, sizes.get(slot.what, 0)]
+                for slot, count in session.losses.read()]  # fmt: skip
+        if lost != self._lost:
+            self._lost = lost
+            self._file.note(recording.LOSSES, {"lost": lost})
+
+    def end(self) -> None:
+        """Losses, cost, and the last block."""
+        session, file = self._session, self._file
+        file.stamp()
+        self._look()
+        cost: dict[str, Any] = {"seconds": round(time.monotonic() - session.started, 6),
+                                "own_cpu_ns": time.process_time_ns(), "bytes": file.written}  # fmt: skip
+        if session.meter is not None:
+            cost |= {"stats": session.meter.record(), "text": session.meter.text()}
+        file.note(recording.COST, cost)
+        stop = session.stop
+        file.end("signal" if stop.by_signal else "reader gone" if stop.pipe_closed else "end")
+
+    def told(self) -> str:
+        """What was recorded, in words."""
+        lost = sum(one[3] for one in self._lost)
+        return f"{self._file.blocks:,} blocks, {self._file.written:,} bytes" + (f", {lost:,} lost" if lost else "")
+
+
+class Frozen:
+    """Tables that are, for the moment, what was recorded of them: what is shown is not read a second time."""
+
+    def __init__(self, states: list[tuple[Hist | Map, dict[Any, Any]]]) -> None:
+        self._states = states
+        self._before: list[tuple[Any, Any]] = []
+
+    def __enter__(self) -> None:
+        for table, state in self._states:
+            self._before.append((table.live, table._sim))
+            table.live, table._sim = None, state
+
+    def __exit__(self, *exc: object) -> None:
+        for (table, _), (live, simulated) in zip(self._states, self._before, strict=True):
+            table.live, table._sim = live, simulated
+
+
+def run(words: list[str], exiting: bool) -> int:
+    """``osmia record`` with what follows it; the exit status.  Raises UserErrors and HelpAsked."""
+    from osmia.cli import catalog, main
+    from osmia.cli.commands import unit_of
+
+    options = Options()
+    parser = options.parser()
+    parser.parse(words)
+    if not parser.rest:
+        raise OptionError("which tool?", where="record", fix="osmia record TOOL -o FILE")
+    what, words = parser.rest[0], parser.rest[1:]
+    if what in catalog.COMMANDS:
+        raise OptionError(f"{what} is no tool", where="record", fix="osmia list shows the tools")
+    unit = unit_of(what)
+    if not unit.progs:
+        raise UserError("there is no kernel function in it", where=what, fix="decorate one: @tracepoint(...)")
+    record = Record(options, [what, *words], file=not catalog.exists(unit.name) or os.path.exists(what))
+    return main.run_unit(unit, words, exiting, record)
