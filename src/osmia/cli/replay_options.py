@@ -71,11 +71,16 @@ class ReplayCommon(Common):
 def restore(parser: Parser, common: ReplayCommon, words: list[str], header: dict[str, Any]) -> None:
     """Parse ``words``; what they leave open is as it was recorded.  Raises OptionError and HelpAsked."""
     fixed = [parser.flags[flag] for flag in header.get("kernel_options", []) if flag in parser.flags]
+    before = [option.parse for option in fixed]
     for option in fixed:
         option.parse = _refused(option)
-    parser.parse(words)
+    try:
+        parser.parse(words)
+    finally:
+        for option, parse in zip(fixed, before, strict=True):
+            option.parse = parse
     for option in fixed:
-        if option.given:
+        if option.given:  # a switch: it has nothing to parse
             _refused(option)("")
     forms = any(option.given for option in common.forms())
     times = common.every.given or common.interval.given
