@@ -13,10 +13,9 @@ from osmia.events.recording import Block, Reader, Recording
 from osmia.events.schema import event_of
 from osmia.lang.types import Comm, Event, s32, u32, u64
 
-KINDS: dict[str, int] = {
-    name: getattr(recording, name)
-    for name in ("HEADER", "EVENTS", "SNAPSHOT", "INTERVAL", "LOSSES", "COST", "CLOCK", "STACKS", "SAMPLES", "TEXT", "END")
-}
+_NAMES = "HEADER EVENTS SNAPSHOT INTERVAL LOSSES COST CLOCK STACKS SAMPLES TEXT END"
+#: The kinds of blocks, by name.
+KINDS: dict[str, int] = {name: getattr(recording, name) for name in _NAMES.split()}
 
 
 class Seen(Event):

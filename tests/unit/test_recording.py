@@ -24,7 +24,8 @@ from osmia.errors import UserError
 from osmia.events import recording, samples, schema, snapshots
 from osmia.events.recording import BLOCK, HEAD, MAGIC, Reader, Recording
 from osmia.lang.hist import Hist
-from osmia.lang.types import Array, Bytes, Comm, Event, Path as FilePath, Str, Strs, User, s32, u8, u16, u32, u64
+from osmia.lang.types import Array, Bytes, Comm, Event, Str, Strs, User, s32, u8, u16, u32, u64
+from osmia.lang.types import Path as FilePath
 from osmia.symbols.frame import Frame
 
 ROWS = [(1000 + n, 7, -n, b"prog") for n in range(200)]
@@ -71,7 +72,7 @@ def test_the_layout_is_the_documented_one() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs" / "record_format.md").read_text(encoding="utf-8")
     for name, number in KINDS.items():
         assert f"| {number} | {name} |" in page
-    assert HEAD.size == 16 and BLOCK.size == 32 and MAGIC == data[:8]
+    assert HEAD.size == 16 and BLOCK.size == 32 and data[:8] == MAGIC
 
 
 def test_a_recording_that_was_cut_anywhere_is_read_up_to_there() -> None:
@@ -132,7 +133,8 @@ def message(data: bytes) -> str:
 
 def test_foreign_files_and_other_versions() -> None:
     foreign = "x.rec: this is no recording of osmia; osmia record TOOL -o FILE makes one"
-    assert message(b"PID COMM\n") == message(b"\x7fELF" + bytes(60)) == message(b"\x89PNG\r\n\x1a\n" + bytes(60)) == foreign
+    assert message(b"PID COMM\n") == message(b"\x7fELF" + bytes(60)) == foreign
+    assert message(b"\x89PNG\r\n\x1a\n" + bytes(60)) == foreign
     assert message(b"\x89osmia\n" + whole()[8:]) == foreign  # went through a transfer as text
     assert message(b"") == "x.rec: the recording is empty: it was cut before anything was in it"
     newer = HEAD.pack(MAGIC, 2, 3, 0) + whole()[HEAD.size :]
@@ -167,6 +169,9 @@ def test_a_packed_block_cannot_be_larger_than_it_says() -> None:
     assert "a block of 100 bytes is left out" in reader.notes[0]
 
 
+Chars = User["char"]
+
+
 class Colour(enum.IntEnum):
     RED = 1
     BLUE = -4
@@ -188,7 +193,7 @@ class Everything(Event):
     raw: Bytes[5]  # type: ignore[valid-type,type-arg]
     four: Array[u32, 4]  # type: ignore[valid-type,type-arg]
     inner: Inner
-    at: User["char"]  # type: ignore[valid-type,type-arg,name-defined]  # noqa: F821
+    at: Chars  # type: ignore[valid-type]
     path: FilePath[100, 64]  # type: ignore[valid-type,type-arg]
 
 
@@ -211,8 +216,7 @@ def test_types_there_and_back(kind: Any) -> None:
     {"struct": "X", "fields": [{"name": "__class__", "type": "u8", "offset": 0, "size": 1}]},
     {"struct": "X", "fields": [{"name": "a", "type": "u64", "offset": 4, "size": 8}]},
     {"enum": "E", "members": {"__init__": 1}},
-    "__import__('os')", {"tuple": [{"tuple": [{"tuple": [{"tuple": [{"tuple": [{"tuple": [{"tuple": [{"tuple": [{"tuple":
-    [{"tuple": ["u8"]}]}]}]}]}]}]}]}]}]},
+    "__import__('os')", json.loads('{"tuple": [' * 20 + '"u8"' + "]}" * 20),
 ])  # fmt: skip
 def test_a_schema_that_is_none(said: Any) -> None:
     with pytest.raises(UserError, match="its schema is damaged"):
@@ -301,7 +305,9 @@ def test_samples_there_and_back() -> None:
     assert len(found) == 5000
     head = ("a-comm-of-sixte", "")
     assert [one.stack for one in found[:3]] == [
-        (head,), (head, ("main", "u"), ("work", "u"), ("k_read [mod]", "k")), (head, ("[truncated]", ""), ("main", "u")),
+        (head,),
+        (head, ("main", "u"), ("work", "u"), ("k_read [mod]", "k")),
+        (head, ("[truncated]", ""), ("main", "u")),
     ]  # fmt: skip
     assert [(one.time, one.pid, one.weight) for one in found] == [(10_000 + n, 42, 1 + n) for n in range(5000)]
     assert reader.places[0] == ("main", "u", "/bin/x", "ab12", 66)  # build id and offset, for names found later

@@ -14,6 +14,7 @@ import sys
 import time
 
 from osmia.cli.args import Parser
+from osmia.cli.table import visible
 from osmia.cli.templates import Loop, View, view_of
 from osmia.errors import OptionError, UserError
 from osmia.events import recording, snapshots
@@ -24,7 +25,7 @@ from osmia.events.transport import TRACE_PIPE
 from osmia.lang.hist import Hist
 from osmia.lang.maps import Map, Ring
 from osmia.lang.options import Option
-from osmia.lang.templates import CountTable, Histogram
+from osmia.lang.templates import CountTable, EventTable, Histogram
 from osmia.views.output import open_output
 
 TYPE_CHECKING = False
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from osmia.cli.common import Common
     from osmia.cli.session import Session
+    from osmia.lang.templates import Template
     from osmia.lang.unit import Unit
 
 #: Seconds between snapshots where the user asks for no interval, and between looks at the losses.
@@ -118,8 +120,8 @@ def tables_of(unit: Unit) -> list[Hist | Map]:
     rings = [one for one in unit.maps.values() if isinstance(one, Ring)]
     if template is not None or len(rings) == 1:
         return []
-    named = [one for name, one in unit.maps.items() if not name.startswith("_")]
-    return [one for one in named if isinstance(one, Hist) or (isinstance(one, Map) and snapshots.recordable(one))]
+    used = [one for name, one in unit.maps.items() if not name.startswith("_") and one.live is not None]
+    return [one for one in used if isinstance(one, Hist) or (isinstance(one, Map) and snapshots.recordable(one))]
 
 
 class Header:
@@ -174,6 +176,7 @@ class Header:
             "started_ns": int(session.started * 1e9),
             "step": session.common.seconds_between() or STEP,
             "tool_started_ns": getattr(sys.modules.get("osmia.tools._show"), "STARTED", 0),
+            "template": shown_by(session.unit.template),
             "sources": self.sources,
             "prints": [list(one) for one in session.records if one[0] == "print"],
             "machine": machine(),
@@ -207,6 +210,19 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return [_plain(one) for one in value] if isinstance(value, list) else str(value)
+
+
+def shown_by(template: Template | None) -> dict[str, Any]:
+    """What a replay needs of the tool's template where it has not the tool: heading and plain columns."""
+    out: dict[str, Any] = {"kind": type(template).__name__ if template is not None else ""}
+    if isinstance(template, (Histogram, CountTable)):
+        out["banner"] = template.banner
+    if isinstance(template, (EventTable, CountTable)) and template.columns is not None:
+        columns = visible(template.columns)
+        if all(col.row is None and col.show is None for col in columns):  # else nobody else can show them
+            out["columns"] = [{"field": col.field, "heading": col.heading, "width": col.width, "align": col.align}
+                              for col in columns]  # fmt: skip
+    return out
 
 
 def machine() -> dict[str, Any]:
@@ -290,7 +306,7 @@ class RecordingView(View):
         self._look()
         if not (self._shown and ends):
             return ""
-        with Frozen(states):
+        with Frozen(self._session, states):
             return self._inner.summary(last)
 
     def finish(self) -> str:
@@ -330,16 +346,19 @@ class RecordingView(View):
 class Frozen:
     """Tables that are, for the moment, what was recorded of them: what is shown is not read a second time."""
 
-    def __init__(self, states: list[tuple[Hist | Map, dict[Any, Any]]]) -> None:
+    def __init__(self, session: Session, states: list[tuple[Hist | Map, dict[Any, Any]]]) -> None:
+        self._session = session
         self._states = states
         self._before: list[tuple[Any, Any]] = []
 
     def __enter__(self) -> None:
+        self._session.replayed = True
         for table, state in self._states:
             self._before.append((table.live, table._sim))
             table.live, table._sim = None, state
 
     def __exit__(self, *exc: object) -> None:
+        self._session.replayed = False
         for (table, _), (live, simulated) in zip(self._states, self._before, strict=True):
             table.live, table._sim = live, simulated
 

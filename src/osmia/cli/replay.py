@@ -64,7 +64,10 @@ def run(words: list[str]) -> int:
 
             sys.stdout.write(tool_help(made.unit, made.parser))
             return 0
-        _show(reader, made)
+        try:
+            _show(reader, made)
+        finally:
+            made.out.close()
     for text in (*made.notes, *reader.notes):
         sys.stderr.write(f"osmia: {text}\n")
     return 0
@@ -79,7 +82,6 @@ def _show(reader: Reader, made: Replayed) -> None:
         from osmia.cli.replay_stacks import StackReplay
 
         StackReplay(reader, made).run()
-        made.out.close()
         return
     for option in (common.pprof, common.speedscope):
         if option.given:
@@ -91,7 +93,6 @@ def _show(reader: Reader, made: Replayed) -> None:
         _parquet(reader, made)
     else:
         Replay(reader, made).run()
-    made.out.close()
 
 
 def _parquet(reader: Reader, made: Replayed) -> None:

@@ -229,13 +229,26 @@ def _generic(header: dict[str, Any], sources: dict[int, dict[str, Any]]) -> Unit
         space[made.name] = made
     rings = [one for one in space.values() if isinstance(one, Ring)]
     tables = [one for one in space.values() if not isinstance(one, Ring)]
+    template = header.get("template", {})
+    kind, banner = template.get("kind", ""), str(template.get("banner", ""))
     if len(rings) == 1 and not tables:
-        space["tool"] = EventTable(rings[0])
-    elif len(tables) == 1 and isinstance(tables[0], Hist) and any("shown_unit" in one for one in sources.values()):
-        space["tool"] = Histogram(tables[0])
-    elif len(tables) == 1 and isinstance(tables[0], Map) and not header.get("file"):
-        space["tool"] = CountTable(tables[0], _columns(tables[0]))
+        fields = [field.name for field in rings[0].event.layout()]
+        space["tool"] = EventTable(rings[0], _told(template, fields))
+    elif len(tables) == 1 and isinstance(tables[0], Hist) and kind == "Histogram":
+        space["tool"] = Histogram(tables[0], banner=banner)
+    elif len(tables) == 1 and isinstance(tables[0], Map) and kind == "CountTable":
+        columns = _columns(tables[0])
+        known = [*(col.field for col in columns), "key", "count"]
+        space["tool"] = CountTable(tables[0], _told(template, known) or columns, banner=banner)
     return Unit(str(header["tool"]), space)
+
+
+def _told(template: dict[str, Any], fields: list[str]) -> list[Col] | None:
+    """The columns that the tool had, if it is told and they are ``fields``."""
+    told = template.get("columns")
+    if not told or any(one["field"] not in fields or one["align"] not in ("", "<", ">") for one in told):
+        return None
+    return [Col(one["field"], str(one["heading"]), min(int(one["width"]), 200), align=one["align"]) for one in told]
 
 
 def _columns(table: Map) -> list[Col]:

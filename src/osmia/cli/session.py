@@ -56,7 +56,7 @@ class Session:
     ring's ELF name; ``out`` where rows go.
     """
 
-    #: Whether this is no run but the replay of one.
+    #: Whether the contents of maps are not live but those of a recording.
     replayed = False
 
     def __init__(self, unit: Unit, common: Common) -> None:

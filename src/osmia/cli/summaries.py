@@ -297,7 +297,7 @@ class EverythingView(View):
     def __init__(self, session: Session) -> None:
         self._mode = mode_of(session)
         self._unit = session.unit
-        self._replayed = session.replayed
+        self._session = session
         self._last: dict[str, Any] = {}
 
     def summary(self, last: bool) -> str:
@@ -317,7 +317,7 @@ class EverythingView(View):
         if isinstance(one, Hist):
             pictures = {key: picture(one, shot) for key, shot in one.snapshots().items()}
             return {key: drawn for key, drawn in pictures.items() if drawn.count}
-        if isinstance(one, Map) and (one.live is not None or self._replayed):
+        if isinstance(one, Map) and (one.live is not None or self._session.replayed):
             found = dict(one.items())
             # The elements of an array exist from the start: those that are zero say nothing.
             return {key: value for key, value in found.items() if value or not isinstance(value, (int, list))}

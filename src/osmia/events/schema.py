@@ -95,6 +95,8 @@ def event_from(said: dict[str, Any], deep: int = 0) -> type[Event]:
             raise _bad(f"{name!r} is no name of a field")
         notes[name] = kind_of(field["type"], deep + 1)
     name = said["struct"]
+    if not notes:
+        raise _bad(f"{name!r} has no fields")
     if not isinstance(name, str) or not name.isidentifier():
         raise _bad(f"{name!r} is no name of a structure")
     made: type[Event] = type(name, (Event,), {"__annotations__": notes, "__layout__": types.lay_out([*notes.items()])})
