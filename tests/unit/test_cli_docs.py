@@ -28,6 +28,15 @@ def test_every_tool_is_documented_and_every_document_has_its_tool() -> None:
     assert sorted(path.stem for path in (ROOT / "docs" / "tools").glob("*.md")) == catalog.names()
 
 
+def test_commands_with_a_page() -> None:
+    for path in (ROOT / "docs" / "commands").glob("*.md"):
+        assert path.stem in catalog.COMMANDS
+        headings = [heading for heading, _ in gen_man().sections(path.read_text(encoding="utf-8"))]
+        assert headings[1] == "Description" and headings[-1] == "Examples"
+        page = (ROOT / "docs" / "man" / f"osmia-{path.stem}.8").read_text(encoding="utf-8")
+        assert ".SH OPTIONS" in page and ".SH EXIT STATUS" in page
+
+
 @pytest.mark.parametrize("name", catalog.names())
 def test_a_document_has_its_sections(name: str) -> None:
     text = (ROOT / "docs" / "tools" / f"{name}.md").read_text(encoding="utf-8")

@@ -74,14 +74,15 @@ def parse(parser: Parser, words: list[str]) -> bool:
     try:
         parser.parse(words)
     except HelpAsked:
-        from osmia.cli.helptext import argument_lines, option_lines, synopsis
+        from osmia.cli.helptext import argument_lines, examples, option_lines, synopsis
 
         out = f"usage: {synopsis(parser)}\n\n{catalog.COMMANDS[parser.program]}\n"
         if parser.arguments:
             out += "\narguments:\n" + "\n".join(argument_lines(one) for one in parser.arguments) + "\n"
         if parser.shown:
             out += "\noptions:\n" + "\n".join(option_lines(one, flags) for one, flags in parser.shown.items()) + "\n"
-        sys.stdout.write(out)
+        text = examples(parser.program)
+        sys.stdout.write(out + (f"\nexamples:\n{text}" if text else ""))
         return True
     return False
 

@@ -230,8 +230,8 @@ def tell_losses(session: Any, *, machine: bool = True) -> None:
             sys.stderr.write(f"osmia: {text}\n")
 
 
-def account(session: Any) -> None:
-    """What the run has cost, if that was measured; TooCostly if it has ended the run."""
+def account(session: Any, *, machine: bool = True) -> None:
+    """What the run has cost, if that was measured; TooCostly if it has ended the run.  As :func:`tell_losses`."""
     if session.meter is None:
         return
     from osmia.cli.templates import mode_of
@@ -239,7 +239,8 @@ def account(session: Any) -> None:
     if mode_of(session) == "json":
         from osmia.views.machine import json_line
 
-        session.out.write(json_line(session.meter.record()) + "\n")
+        if machine:
+            session.out.write(json_line(session.meter.record()) + "\n")
     elif session.common.stats:
         sys.stderr.write(session.meter.text())
     refusal = session.meter.refusal()

@@ -39,8 +39,8 @@ class HeatMapView(HistogramView):
     def __init__(self, session: Session, template: Histogram) -> None:
         super().__init__(session, template)
         common = session.common
-        self._asked = bool(common.interval.given)
-        self.interval = common.interval.value if self._asked else STEP
+        self._asked = bool(common.seconds_between())
+        self.interval = common.seconds_between() or STEP
         self._maps = HeatMaps(self.interval)
         self._files: list[tuple[str, Writer]] = [
             (kind, open_output(option.value, f"--{kind}"))

@@ -26,7 +26,7 @@ from osmia.lang.hist import Hist
 from osmia.lang.maps import Map, Ring
 from osmia.lang.options import Option
 from osmia.lang.templates import CountTable, EventTable, Histogram
-from osmia.views.output import open_output
+from osmia.views.output import ClosedPipe, open_output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,17 +97,18 @@ class Record:
             header = Header(session, tables, self._words, file=self._is_file)
             written.begin(header.record())
             view = RecordingView(session, written, header, tables, shown=shown)
-            with view.clock():
-                Loop(session, view).run()
+            try:
+                with view.clock():
+                    Loop(session, view).run()
+            except ClosedPipe:  # nobody looks any more, but the recording is whole
+                view.end()
+                raise
             view.end()
-            if shown:
-                tell_losses(session)
-                account(session)
-            else:
-                tell_losses(session, machine=False)
         finally:
             out.close()
+        tell_losses(session, machine=shown)
         sys.stderr.write(f"osmia: {self._path}: {view.told()}\n")
+        account(session, machine=shown)
 
 
 def tables_of(unit: Unit) -> list[Hist | Map]:
@@ -304,7 +305,7 @@ class RecordingView(View):
         ends = last or self._asked
         file.block(recording.INTERVAL, bytes([last, ends]))
         self._look()
-        if not (self._shown and ends):
+        if not (self._shown and (ends or self._inner.interval)):  # pictures take every snapshot
             return ""
         with Frozen(self._session, states):
             return self._inner.summary(last)
