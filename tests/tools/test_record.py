@@ -288,6 +288,111 @@ def test_a_storm_is_recorded_without_a_loss_of_its_own(tmp_path: Path) -> None:
     assert done.stderr.count("lost") == tool.stderr.count("events lost")
 
 
+STRUCTURES = """
+from osmia import *
+
+me = option("-p", "--pid", type=int, help="pid")
+
+class Place(Event):
+    fd: u64
+    comm: Comm
+
+class Sum(Event):
+    calls: u64
+    bytes: u64
+
+sums = Hash[Place, Sum]()
+sizes = log2_hist("bytes", key=Place)
+
+@tracepoint("syscalls:sys_enter_read")
+def enter(call):
+    if current.tgid == me and call.count > 2000:
+        key = Place(fd=call.fd, comm=current.comm)
+        sums[key].calls += 1
+        sums[key].bytes += call.count
+        sizes[key].add(call.count)
+
+tool = histogram(sizes)
+"""
+PRINTK = """
+from osmia import *
+
+me = option("-p", "--pid", type=int, help="pid")
+
+@tracepoint("syscalls:sys_exit_read")
+def leave(call):
+    if current.tgid == me and call.ret > 2000:
+        trace_printk(f"osmia-read {call.ret}")
+"""
+
+
+def read_by(count: int) -> None:
+    """Reads through as many descriptors."""
+    fds = [os.open("/dev/zero", os.O_RDONLY) for _ in range(count)]
+    for fd in reversed(fds):
+        os.read(fd, 4096)
+    for fd in fds:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(("end", "one"), [
+    ("tool = histogram(sizes)", r"^sizes = \d+ "),
+    ("tool = count_table(sums, [Col('fd'), Col('bytes')])", r"^ +\d+ +(4096|8192)$"),
+    ("", r"^(  \d+ [\w.-]+ +\d \d+|sizes = \d+ .*)$"),
+])  # fmt: skip
+def test_keys_and_values_that_are_structures(end: str, one: str, tmp_path: Path) -> None:
+    """In one order, which is not that of the kernel's table."""
+    file, path = tmp_path / "x.py", tmp_path / "x.rec"
+    file.write_text(STRUCTURES.replace("tool = histogram(sizes)", end))
+    with Tool("record", "--show", str(file), "-p", str(os.getpid()), "-o", str(path)) as tool:
+        read_by(3)
+        time.sleep(1.2)
+        read_by(COUNT)
+        tool.stop()
+    text = same(path, tool)
+    assert len(re.findall(one, text, re.M)) == COUNT * (1 if end else 2)
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_lines_of_the_trace_pipe(words: tuple[str, ...], tmp_path: Path) -> None:
+    file, path = tmp_path / "x.py", tmp_path / "x.rec"
+    file.write_text(PRINTK)
+    with Tool("record", "--show", str(file), "-p", str(os.getpid()), *words, "-o", str(path)) as tool:
+        read_by(5)
+        time.sleep(0.5)
+        tool.stop()
+    assert same(path, tool).count("osmia-read 4096") == 5
+
+
+def test_what_an_iterator_writes(tmp_path: Path) -> None:
+    path = tmp_path / "x.rec"
+    example = Path(__file__).resolve().parents[2] / "examples" / "tasks.py"
+    with Tool("record", "--show", str(example), "-o", str(path)) as tool:
+        tool.wait()
+    assert re.search(rf"\b{os.getpid()}\b", same(path, tool))
+
+
+def test_the_reader_of_what_is_shown_goes_away(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "x.rec"
+    ours, theirs = os.pipe()
+    tool = Tool("record", "--show", "opensnoop", "-p", str(files.pid), "-o", str(path), stdout=theirs).start()
+    os.close(theirs)
+    files.openat(f"{tmp_path}/missing")
+    assert b"COMM" in os.read(ours, 4096)
+    os.close(ours)
+    tool.wait()
+    assert tool.status == 0 and read(path.read_bytes())[0].whole
+
+
+def test_a_run_that_costs_too_much_is_recorded_up_to_there(tmp_path: Path) -> None:
+    path = tmp_path / "x.rec"
+    tool = Tool("record", "opensnoop", "--max-overhead", "0.0001", "-o", str(path)).start()
+    assert eventually(lambda: os.stat("/") and tool.process is not None and tool.process.poll() is not None, 20)
+    tool.wait()
+    assert tool.status == 3 and "--max-overhead" in tool.stderr
+    assert read(path.read_bytes())[0].whole
+
+
 def test_through_a_pipe(files: Files, tmp_path: Path) -> None:
     tool = Tool("record", "opensnoop", "-p", str(files.pid), "-o", "-")
     with tool:

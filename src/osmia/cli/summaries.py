@@ -20,7 +20,7 @@ from osmia.views.hist import print_keyed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from osmia.cli.session import Session
@@ -117,7 +117,7 @@ class HistogramView(View):
         if template.text is not None:
             out += _line(template.text(new))
         elif template.hist.keyed:
-            out += print_keyed(new, self._unit, template.section or template.hist.name, self._label)
+            out += print_keyed(new, self._unit, template.section or template.hist.name, self._label, sort=_ordered)
         else:
             out += "".join([one.text(self._unit) for one in new.values()])
         if footer is not None:
@@ -161,11 +161,17 @@ def _line(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
 
-def _ordered(keyed: dict[Any, Any]) -> list[Any]:
+def _ordered(keyed: Iterable[Any]) -> list[Any]:
+    """Keys in an order of their own: that of the kernel's tables is arbitrary, and another one in a replay."""
+    keys = list(keyed)
     try:
-        return sorted(keyed)
-    except TypeError:
-        return list(keyed)
+        return sorted(keys)
+    except TypeError:  # structures
+        pass
+    try:
+        return sorted(keys, key=lambda key: tuple(vars(key).values()))
+    except TypeError:  # structures of structures
+        return sorted(keys, key=key_text)
 
 
 def key_text(key: Any) -> str:
@@ -319,6 +325,7 @@ class EverythingView(View):
             return {key: drawn for key, drawn in pictures.items() if drawn.count}
         if isinstance(one, Map) and (one.live is not None or self._session.replayed):
             found = dict(one.items())
+            found = {key: found[key] for key in _ordered(found)}
             # The elements of an array exist from the start: those that are zero say nothing.
             return {key: value for key, value in found.items() if value or not isinstance(value, (int, list))}
         return {}
@@ -326,7 +333,7 @@ class EverythingView(View):
     def _block(self, name: str, one: Any, content: dict[Any, Any], named: bool) -> str:
         if isinstance(one, Hist):
             if one.keyed:
-                return print_keyed(content, one.unit, name, key_text).lstrip("\n")
+                return print_keyed(content, one.unit, name, key_text, sort=_ordered).lstrip("\n")
             text = content[None].text(one.unit)
             return f"{name}:\n{text}" if named else text
         from osmia.views.escape import escape
