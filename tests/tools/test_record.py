@@ -387,7 +387,6 @@ def test_the_reader_of_what_is_shown_goes_away(files: Files, tmp_path: Path) -> 
 def test_a_run_that_costs_too_much_is_recorded_up_to_there(tmp_path: Path) -> None:
     path = tmp_path / "x.rec"
     tool = Tool("record", "opensnoop", "--max-overhead", "0.0001", "-o", str(path)).start()
-    assert eventually(lambda: os.stat("/") and tool.process is not None and tool.process.poll() is not None, 20)
     tool.wait()
     assert tool.status == 3 and "--max-overhead" in tool.stderr
     assert read(path.read_bytes())[0].whole

@@ -20,6 +20,7 @@ from osmia.errors import OptionError, UserError
 from osmia.events import recording, snapshots
 from osmia.events.prints import RING as PRINT_RING
 from osmia.events.recording import Recording
+from osmia.events.samples import SampleWriter
 from osmia.events.schema import event_of
 from osmia.events.transport import TRACE_PIPE
 from osmia.lang.hist import Hist
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Seconds between snapshots where the user asks for no interval, and between looks at the losses.
 STEP = 1.0
+#: Name of the source of samples.
+SAMPLES = "samples"
 
 
 class Options:
@@ -94,9 +97,10 @@ class Record:
         try:
             written = Recording(out.write_bytes, pack=bool(self._options.compress))
             tables = tables_of(session.unit)
-            header = Header(session, tables, self._words, file=self._is_file)
+            inner = view_of(session)
+            header = Header(session, tables, self._words, file=self._is_file, samples=inner.samples)
             written.begin(header.record())
-            view = RecordingView(session, written, header, tables, shown=shown)
+            view = RecordingView(session, written, header, tables, inner, shown=shown)
             try:
                 with view.clock():
                     Loop(session, view).run()
@@ -126,9 +130,13 @@ def tables_of(unit: Unit) -> list[Hist | Map]:
 
 
 class Header:
-    """What a recording says about itself; ``numbers`` are those of its sources, by name of the ring or map."""
+    """What a recording says about itself; ``numbers`` are those of its sources, by name of the ring or map.
 
-    def __init__(self, session: Session, tables: list[Hist | Map], words: list[str], *, file: bool) -> None:
+    ``samples`` describes those of a view of stacks; their source is called ``samples``.
+    """
+
+    def __init__(self, session: Session, tables: list[Hist | Map], words: list[str], *, file: bool,
+                 samples: dict[str, Any] | None = None) -> None:  # fmt: skip
         self._session = session
         self._words = words
         self._file = file
@@ -143,6 +151,8 @@ class Header:
                 self._add(name, {"type": "prints" if name == PRINT_RING else "lines", "name": name})
         for table in tables:
             self._add(table.name, self._table(table))
+        if samples is not None:
+            self._add(SAMPLES, samples)
 
     def _add(self, name: str, source: dict[str, Any]) -> None:
         number = len(self.sources) + 1
@@ -240,17 +250,23 @@ def machine() -> dict[str, Any]:
 
 
 class RecordingView(View):
-    """The view of a recording run; ``inner`` is the tool's own, which shows what is recorded if it is asked to."""
+    """The view of a recording run; ``inner`` is the tool's own, which shows what is recorded if it is asked to.
 
-    def __init__(self, session: Session, written: Recording, header: Header, tables: list[Hist | Map], *,
+    A view of stacks works in any case: it makes names of addresses while there are processes to ask, and hands over
+    the samples.
+    """
+
+    def __init__(self, session: Session, written: Recording, header: Header, tables: list[Hist | Map], inner: View, *,
                  shown: bool) -> None:  # fmt: skip
         self._session = session
         self._file = written
         self._numbers = header.numbers
-        self._inner = view_of(session)
+        self._inner = inner
+        if inner.samples is not None:
+            inner.sink = SampleWriter(written, header.numbers[SAMPLES])
         self._shown = shown
         self._asked = bool(session.common.seconds_between())
-        self.interval = STEP if tables else 0.0
+        self.interval = STEP if tables else inner.interval
         template = session.unit.template
         label = None
         if isinstance(template, Histogram):
@@ -276,10 +292,12 @@ class RecordingView(View):
 
     def tap(self, name: str, text: Callable[[bytes], str]) -> Callable[[bytes], str]:
         number = self._numbers.get(name, 0)
+        keep, show = self._file.events, text
+        if not self._shown:
+            # A view of stacks has to see what it reads: which processes there are.
+            show = (lambda span: text(span)[:0]) if self._inner.sink is not None else lambda span: ""
         if not number:
-            return text if self._shown else lambda span: ""
-        keep = self._file.events
-        show = text if self._shown else lambda span: ""
+            return show
 
         def both(span: bytes) -> str:
             keep(number, span)
@@ -295,7 +313,7 @@ class RecordingView(View):
         return text if self._shown else ""
 
     def summary(self, last: bool) -> str:
-        file = self._file
+        file, inner = self._file, self._inner
         file.stamp()
         states = [(table, snapshots.state_of(table)) for _, table, _ in self._tables]
         for (number, _, changes), (_, state) in zip(self._tables, states, strict=True):
@@ -303,15 +321,22 @@ class RecordingView(View):
             if payload is not None:
                 file.block(recording.SNAPSHOT, payload, number)
         ends = last or self._asked
+        text = ""
+        if inner.sink is not None:
+            text = inner.summary(last)
+            inner.sink.flush()
         file.block(recording.INTERVAL, bytes([last, ends]))
         self._look()
-        if not (self._shown and (ends or self._inner.interval)):  # pictures take every snapshot
+        if not self._shown or inner.sink is not None:
+            return text if self._shown else ""
+        if not (ends or inner.interval):  # pictures take every snapshot
             return ""
         with Frozen(self._session, states):
-            return self._inner.summary(last)
+            return inner.summary(last)
 
     def finish(self) -> str:
-        return self._inner.finish() if self._shown else ""
+        text = self._inner.finish() if self._shown or self._inner.sink is not None else ""
+        return text if self._shown else ""
 
     def _look(self) -> None:
         """Write down the losses, if there are more of them."""

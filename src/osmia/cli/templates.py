@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from osmia.cli.session import Session
     from osmia.events.ring import Ring
+    from osmia.events.samples import SampleWriter
 
 #: Bytes taken from a ring at a time: small enough for the memory budget, large enough for bulk decoding.
 CHUNK = 1 << 18
@@ -43,6 +44,10 @@ class View:
 
     #: Seconds between summaries where the user says nothing; 0: only one, at the end.
     interval = 0.0
+    #: Of a view of stacks: how a recording describes its samples (see :func:`osmia.events.samples.describe`), and in
+    #: a run that is recorded the place for each of them; whenever ``summary`` is called they are to be there.
+    samples: dict[str, Any] | None = None
+    sink: SampleWriter | None = None
 
     def begin(self) -> str:
         """The first thing to print."""
