@@ -335,6 +335,23 @@ def read_by(count: int) -> None:
         os.close(fd)
 
 
+@pytest.mark.parametrize("words", [
+    ("runqlen", "-C"), ("runqlen", "-C", "--json"), ("runqlen", "-O"), ("cpudist", "-P"), ("syscount",),
+    ("syscount", "-L"), ("syscount", "-P", "--json"), ("syscount", "-L", "--csv"), ("hardirqs",), ("softirqs", "-d"),
+    ("pidpersec",), ("exitsnoop",), ("runqslower", "1"), ("cpuwalk",),
+])  # fmt: skip
+def test_tools_of_every_template(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Histograms by CPU, texts in place of tables, counts with other numbers, intervals of the tool's own."""
+    path = tmp_path / "x.rec"
+    more = () if words[0] in ("pidpersec", "exitsnoop", "runqslower") else ("0.5",)
+    with Tool("record", "--show", *words, "-o", str(path), *more) as tool:
+        for _ in range(3):
+            subprocess.run(["true"], check=True)
+            time.sleep(0.5)
+        tool.stop()
+    assert same(path, tool)
+
+
 @pytest.mark.parametrize(("end", "one"), [
     ("tool = histogram(sizes)", r"^sizes = \d+ "),
     ("tool = count_table(sums, [Col('fd'), Col('bytes')])", r"^ +\d+ +(4096|8192)$"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from osmia import Col, Event, Hash, Ring, event_table, histogram, log2_hist, u32, u64
 from osmia.cli import record
 from osmia.cli.common import Common
 from osmia.cli.templates import View
@@ -48,6 +49,35 @@ class Stacks(View):
     def finish(self) -> str:
         self.finished = True
         return "the end\n"
+
+
+names, others, unused = Hash[u32, u64](), Hash[u32, u64](), Hash[u32, u64]()
+
+
+def deeper(key: int) -> int:
+    return int(others.get(key, 0))
+
+
+def label(key: int) -> str:
+    return f"{names.get(key)} {deeper(key)}"
+
+
+def test_what_a_label_looks_into_is_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = log2_hist("bytes", key=u32)
+    assert record.read_by(histogram(sizes, label=label)) == []  # used by no program: there is nothing in them
+    for table in (names, others, unused):
+        monkeypatch.setattr(table, "live", SimpleNamespace(items=list))
+    found = record.read_by(histogram(sizes, label=label))
+    assert {id(one) for one in found} == {id(names), id(others)}
+    by_column = event_table(Ring(Frames), [Col("a", row=lambda one: label(one.a))])
+    assert {id(one) for one in record.read_by(by_column)} == {id(names), id(others)}
+    assert record.read_by(None) == []
+
+
+class Frames(Event):
+    """An event."""
+
+    a: u32
 
 
 @pytest.mark.parametrize("shown", [False, True])

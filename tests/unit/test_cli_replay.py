@@ -242,6 +242,28 @@ def test_maps_and_histograms_of_a_file_without_a_template(tmp_path: Path) -> Non
     assert {(one["name"], len(one["entries"])) for one in machine} == {("reads", 4), ("sizes", 1)}
 
 
+def test_counts_with_other_numbers_of_a_tool_that_is_not_there(tmp_path: Path) -> None:
+    calls, times, names = Hash[u32, u64](), Hash[u32, u64](), Hash[u32, u64]()
+    for table, name, value in ((calls, "calls", 3), (times, "times", 1000), (names, "names", 7)):
+        table.name = name
+        table[5], table[6] = value, 2 * value
+
+    def fill(file: Recording) -> None:
+        for number, table in enumerate((times, calls, names), 1):
+            file.block(recording.SNAPSHOT, snapshots.Changes(table).next(snapshots.state_of(table)) or b"", number)
+        file.block(recording.INTERVAL, b"\1\1")
+
+    sources = [{**snapshots.describe(table), "shown": table is calls, "read": table is names}
+               for table in (times, calls, names)]  # fmt: skip
+    columns = [{"field": field, "heading": field.upper(), "width": 6, "align": ""} for field in ("key", "count", "ns")]
+    told = {"kind": "CountTable", "banner": "Counting", "more": {"ns": "times"}, "columns": columns}
+    path = tmp_path / "x.rec"
+    path.write_bytes(made(fill, header(*sources, template=told)))
+    assert [line.split() for line in shown(path).splitlines() if line] == [
+        ["Counting"], ["KEY", "COUNT", "NS"], ["5", "3", "1000"], ["6", "6", "2000"],
+    ]  # fmt: skip
+
+
 def test_losses_and_cost_are_told_as_at_the_end_of_a_run(tmp_path: Path) -> None:
     def fill(file: Recording) -> None:
         file.events(1, span((1, 2, 3, b"x")))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from osmia.cli.common import Common
     from osmia.cli.session import Session
+    from osmia.events.snapshots import Table
     from osmia.lang.templates import Template
     from osmia.lang.unit import Unit
 
@@ -97,6 +98,7 @@ class Record:
         try:
             written = Recording(out.write_bytes, pack=bool(self._options.compress))
             tables = tables_of(session.unit)
+            tables += [one for one in read_by(session.unit.template) if not any(one is table for table in tables)]
             inner = view_of(session)
             header = Header(session, tables, self._words, file=self._is_file, samples=inner.samples)
             written.begin(header.record())
@@ -115,18 +117,46 @@ class Record:
         account(session, machine=shown)
 
 
-def tables_of(unit: Unit) -> list[Hist | Map]:
-    """The histograms and maps that a run of ``unit`` shows."""
+def tables_of(unit: Unit) -> list[Table]:
+    """The histograms and maps that a run of ``unit`` shows, in the order in which they are to be read."""
     template = unit.template
     if isinstance(template, Histogram):
         return [template.hist]
     if isinstance(template, CountTable):
-        return [template.map]
+        return [*template.more.values(), template.map]
     rings = [one for one in unit.maps.values() if isinstance(one, Ring)]
     if template is not None or len(rings) == 1:
         return []
     used = [one for name, one in unit.maps.items() if not name.startswith("_") and one.live is not None]
     return [one for one in used if isinstance(one, Hist) or (isinstance(one, Map) and snapshots.recordable(one))]
+
+
+def read_by(template: Template | None) -> list[Map]:
+    """Maps that the template's own functions look into, such as for the name of a key: a replay needs them as well."""
+    found: dict[int, Map] = {}
+    columns = getattr(template, "columns", None) or ()
+    todo: list[Any] = [*vars(template).values()] if template is not None else []
+    todo += [way for col in columns for way in (col.row, col.show)]
+    seen: set[int] = set()
+    while todo:
+        one = todo.pop()
+        code = getattr(one, "__code__", None)
+        if code is None or id(code) in seen:
+            continue
+        seen.add(id(code))
+        for name in code.co_names:
+            value = one.__globals__.get(name)
+            if isinstance(value, Map):
+                if value.live is not None and snapshots.recordable(value):
+                    found[id(value)] = value
+            elif getattr(value, "__module__", None) == one.__module__:
+                todo.append(value)
+    return list(found.values())
+
+
+def step_of(session: Session) -> float:
+    """Seconds between snapshots."""
+    return float(session.common.seconds_between() or getattr(session.unit.template, "interval", 0.0) or STEP)
 
 
 class Header:
@@ -135,7 +165,7 @@ class Header:
     ``samples`` describes those of a view of stacks; their source is called ``samples``.
     """
 
-    def __init__(self, session: Session, tables: list[Hist | Map], words: list[str], *, file: bool,
+    def __init__(self, session: Session, tables: list[Table], words: list[str], *, file: bool,
                  samples: dict[str, Any] | None = None) -> None:  # fmt: skip
         self._session = session
         self._words = words
@@ -159,13 +189,17 @@ class Header:
         self.numbers[name] = number
         self.sources.append({"number": number, **source})
 
-    def _table(self, table: Hist | Map) -> dict[str, Any]:
+    def _table(self, table: Table) -> dict[str, Any]:
         out = snapshots.describe(table)
         template = self._session.unit.template
         if isinstance(template, Histogram):
             unit = template.unit
             out["shown_unit"] = (unit() if callable(unit) else unit) or template.hist.unit
             out["section"] = template.section or template.hist.name
+        if isinstance(template, CountTable):
+            out["shown"] = table is template.map  # and not one of those that go with it
+        if template is not None and not any(table is one for one in tables_of(self._session.unit)):
+            out["read"] = True
         return out
 
     def record(self) -> dict[str, Any]:
@@ -185,7 +219,7 @@ class Header:
             "options": options,
             "kernel_options": self._kernel_options(),
             "started_ns": int(session.started * 1e9),
-            "step": session.common.seconds_between() or STEP,
+            "step": step_of(session),
             "tool_started_ns": getattr(sys.modules.get("osmia.tools._show"), "STARTED", 0),
             "template": shown_by(session.unit.template),
             "sources": self.sources,
@@ -228,6 +262,8 @@ def shown_by(template: Template | None) -> dict[str, Any]:
     out: dict[str, Any] = {"kind": type(template).__name__ if template is not None else ""}
     if isinstance(template, (Histogram, CountTable)):
         out["banner"] = template.banner
+    if isinstance(template, CountTable):
+        out["more"] = {name: one.name for name, one in template.more.items()}
     if isinstance(template, (EventTable, CountTable)) and template.columns is not None:
         columns = visible(template.columns)
         if all(col.row is None and col.show is None for col in columns):  # else nobody else can show them
@@ -256,7 +292,7 @@ class RecordingView(View):
     the samples.
     """
 
-    def __init__(self, session: Session, written: Recording, header: Header, tables: list[Hist | Map], inner: View, *,
+    def __init__(self, session: Session, written: Recording, header: Header, tables: list[Table], inner: View, *,
                  shown: bool) -> None:  # fmt: skip
         self._session = session
         self._file = written
@@ -265,8 +301,9 @@ class RecordingView(View):
         if inner.samples is not None:
             inner.sink = SampleWriter(written, header.numbers[SAMPLES])
         self._shown = shown
-        self._asked = bool(session.common.seconds_between())
-        self.interval = STEP if tables else inner.interval
+        # Whether there is a summary each interval, and not only one at the end.
+        self._asked = bool(session.common.seconds_between() or getattr(session.unit.template, "interval", 0.0))
+        self.interval = inner.interval or (STEP if tables else 0.0)
         template = session.unit.template
         label = None
         if isinstance(template, Histogram):
@@ -372,21 +409,26 @@ class RecordingView(View):
 class Frozen:
     """Tables that are, for the moment, what was recorded of them: what is shown is not read a second time."""
 
-    def __init__(self, session: Session, states: list[tuple[Hist | Map, dict[Any, Any]]]) -> None:
+    def __init__(self, session: Session, states: list[tuple[Table, dict[Any, Any]]]) -> None:
         self._session = session
         self._states = states
-        self._before: list[tuple[Any, Any]] = []
+        self._before: list[tuple[Map, Any, Any]] = []
 
     def __enter__(self) -> None:
         self._session.replayed = True
         for table, state in self._states:
-            self._before.append((table.live, table._sim))
-            table.live, table._sim = None, state
+            if isinstance(table, Map):
+                self._before.append((table, table.live, table._sim))
+                table.live, table._sim = None, state
+            else:
+                vars(table)["snapshots"] = state.copy  # before the method of that name
 
     def __exit__(self, *exc: object) -> None:
         self._session.replayed = False
-        for (table, _), (live, simulated) in zip(self._states, self._before, strict=True):
-            table.live, table._sim = live, simulated
+        for table, _ in self._states:
+            vars(table).pop("snapshots", None)
+        for one, live, simulated in self._before:
+            one.live, one._sim = live, simulated
 
 
 def run(words: list[str], exiting: bool) -> int:

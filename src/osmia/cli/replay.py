@@ -172,7 +172,7 @@ class Replay:
 
     def _counted_out(self) -> bool:
         count = self._made.common.count
-        return bool(self._asked and count.given and self._shown >= count.value)
+        return bool(count.given and self._shown >= count.value)
 
     def _block(self, block: Block) -> str:
         kind = block.kind

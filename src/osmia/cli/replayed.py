@@ -113,7 +113,7 @@ class Replayed:
                 template.section = str(source.get("section", ""))
                 template.unit = str(source.get("shown_unit", state.table.unit))
                 template.label = lambda key, labels=state.labels: labels.get(key, str(key))
-            elif isinstance(template, CountTable) and isinstance(state.table, Map):
+            elif isinstance(template, CountTable) and isinstance(state.table, Map) and source.get("shown"):
                 template.map = state.table
 
     def _check_interval(self) -> None:
@@ -180,8 +180,10 @@ def _connect(made: Replayed, number: int, source: dict[str, Any]) -> None:
         template = made.unit.template
         if not isinstance(template, EventTable) or template.ring is ring:
             made.readers[number] = kind
-    elif kind in ("histogram", "map"):
+    elif kind in ("histogram", "map") and not (source.get("read") and _by_name(made.unit, source["name"]) is None):
         table = _by_name(made.unit, source["name"])
+        if source.get("by_cpu") and isinstance(table, Hist) and not table.keyed:
+            table = rebuilt(source)  # what was read as one histogram per CPU has the CPU as its key here
         assert isinstance(table, (Hist, Map))
         made.tables[number] = State(table)
 
@@ -206,7 +208,11 @@ def _tool(header: dict[str, Any], sources: dict[int, dict[str, Any]]) -> tuple[U
         if source["type"] == "events":
             same = isinstance(one, Ring) and event_of(one.event) == source["schema"]
         elif source["type"] in ("histogram", "map"):
-            same = isinstance(one, (Hist, Map)) and describe(one).items() <= source.items()
+            same = isinstance(one, (Hist, Map))
+            if isinstance(one, Hist) and source.get("by_cpu") and not one.keyed:
+                same = describe(one.by_cpu()).items() <= source.items()
+            elif isinstance(one, (Hist, Map)):
+                same = describe(one).items() <= source.items()
         else:
             same = True
         if not same:
@@ -221,7 +227,7 @@ def _generic(header: dict[str, Any], sources: dict[int, dict[str, Any]]) -> Unit
         kind = source["type"]
         if kind == "events":
             made: Any = Ring(event_from(source["schema"]))
-        elif kind in ("histogram", "map"):
+        elif kind in ("histogram", "map") and not source.get("read"):
             made = rebuilt(source)
         else:
             continue
@@ -236,10 +242,13 @@ def _generic(header: dict[str, Any], sources: dict[int, dict[str, Any]]) -> Unit
         space["tool"] = EventTable(rings[0], _told(template, fields))
     elif len(tables) == 1 and isinstance(tables[0], Hist) and kind == "Histogram":
         space["tool"] = Histogram(tables[0], banner=banner)
-    elif len(tables) == 1 and isinstance(tables[0], Map) and kind == "CountTable":
-        columns = _columns(tables[0])
-        known = [*(col.field for col in columns), "key", "count"]
-        space["tool"] = CountTable(tables[0], _told(template, known) or columns, banner=banner)
+    elif kind == "CountTable":
+        shown = [space[str(one["name"])] for one in sources.values() if one.get("shown")]
+        more = {str(name): space[str(one)] for name, one in template.get("more", {}).items()}
+        if len(shown) == 1 and all(isinstance(one, Map) for one in (*shown, *more.values())):
+            columns = [*_columns(shown[0]), *map(Col, more)]
+            known = [*(col.field for col in columns), "key", "count"]
+            space["tool"] = CountTable(shown[0], _told(template, known) or columns, banner=banner, more=more)
     return Unit(str(header["tool"]), space)
 
 

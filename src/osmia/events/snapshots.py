@@ -13,15 +13,19 @@ import struct
 from osmia.errors import UserError
 from osmia.events.schema import kind_of, names, type_of
 from osmia.lang.codec import decoder, encode
-from osmia.lang.hist import Hist, Linear, LogLinear, Snapshot, linear_hist, log2_hist, loglin_hist
+from osmia.lang.hist import ByCpu, Hist, Linear, LogLinear, Snapshot, linear_hist, log2_hist, loglin_hist
 from osmia.lang.maps import Hash, Map
 from osmia.lang.types import Event, s64, u64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeAlias
 
+    #: What can be recorded: a histogram, one that is read as one per CPU, a map.
+    Table: TypeAlias = Hist | ByCpu | Map
+
+_HISTS = (Hist, ByCpu)
 _COUNTS = struct.Struct("<II")  # keys that changed, keys that are gone
 _ENTRY = struct.Struct("<HHI")  # bytes of the key, of its label, of the value
 _GONE = struct.Struct("<H")
@@ -30,14 +34,17 @@ _BUCKET = struct.Struct("<IQ")
 _LONGEST_LABEL = 0xFFFF
 
 
-def describe(table: Hist | Map) -> dict[str, Any]:
+def describe(table: Table) -> dict[str, Any]:
     """A histogram or map as a recording's header describes it."""
-    if isinstance(table, Hist):
-        out: dict[str, Any] = {"type": "histogram", "name": table.name, "kind": table.kind, "unit": table.unit}
-        if isinstance(table, LogLinear):
-            out["bits"] = table.bits
-        elif isinstance(table, Linear):
-            out |= {"low": table.low, "high": table.high, "step": table.step}
+    if isinstance(table, _HISTS):
+        form: Any = table  # by kind: it may be one that stands in for a histogram
+        out: dict[str, Any] = {"type": "histogram", "name": form.name, "kind": form.kind, "unit": form.unit}
+        if isinstance(table, ByCpu):
+            out["by_cpu"] = True
+        if form.kind == LogLinear.kind:
+            out["bits"] = form.bits
+        elif form.kind == Linear.kind:
+            out |= {"low": form.low, "high": form.high, "step": form.step}
         return {**out, "key": type_of(table.key) if table.keyed else None, "key_parts": names(table.key)}
     return {"type": "map", "name": table.name, "key": type_of(table.key), "key_parts": names(table.key),
             "value": type_of(_value_type(table))}  # fmt: skip
@@ -69,25 +76,25 @@ def rebuilt(said: dict[str, Any]) -> Hist | Map:
     return found
 
 
-def state_of(table: Hist | Map) -> dict[Any, Any]:
+def state_of(table: Table) -> dict[Any, Any]:
     """What is in it now: by key, snapshots of a histogram, values of a map."""
-    return table.snapshots() if isinstance(table, Hist) else dict(table.items())
+    return table.snapshots() if isinstance(table, _HISTS) else dict(table.items())
 
 
 class Changes:
     """Successive snapshots of one table, as bytes; ``label`` is what people call a key."""
 
-    def __init__(self, table: Hist | Map, label: Callable[[Any], str] | None = None) -> None:
+    def __init__(self, table: Table, label: Callable[[Any], str] | None = None) -> None:
         self._table = table
         self._label = label
-        self._value = None if isinstance(table, Hist) else _value_type(table)
+        self._value = None if isinstance(table, _HISTS) else _value_type(table)
         self._before: dict[bytes, bytes] = {}
 
     def next(self, state: dict[Any, Any]) -> bytes | None:
         """What has changed in ``state`` since the last call; None if nothing has."""
         table = self._table
-        hist = isinstance(table, Hist)
-        keyed = not isinstance(table, Hist) or table.keyed
+        hist = isinstance(table, _HISTS)
+        keyed = not isinstance(table, _HISTS) or table.keyed
         now: dict[bytes, bytes] = {}
         changed: list[bytes] = []
         for key, value in state.items():
