@@ -16,7 +16,7 @@ import time
 from osmia.cli.args import Parser
 from osmia.cli.table import visible
 from osmia.cli.templates import Loop, View, view_of
-from osmia.errors import OptionError, UserError
+from osmia.errors import NotSupported, OptionError, UserError
 from osmia.events import recording, snapshots
 from osmia.events.prints import RING as PRINT_RING
 from osmia.events.recording import Recording
@@ -93,13 +93,18 @@ class Record:
         """Run to the end.  Raises what a run raises, and UserError when the file cannot be written."""
         from osmia.cli.main import account, tell_losses
 
+        inner = view_of(session)
+        template = session.unit.template
+        known = template is None or isinstance(template, (EventTable, Histogram, CountTable))
+        if not known and inner.samples is None:
+            raise NotSupported("what it shows cannot be recorded yet", where=session.unit.name,
+                               fix=f"keep its records: osmia {session.unit.name} --json -o FILE")  # fmt: skip
         out = open_output(self._path)
         shown = bool(self._options.show)
         try:
             written = Recording(out.write_bytes, pack=bool(self._options.compress))
             tables = tables_of(session.unit)
             tables += [one for one in read_by(session.unit.template) if not any(one is table for table in tables)]
-            inner = view_of(session)
             header = Header(session, tables, self._words, file=self._is_file, samples=inner.samples)
             written.begin(header.record())
             view = RecordingView(session, written, header, tables, inner, shown=shown)

@@ -211,7 +211,7 @@ class Session:
         for record in self.records:
             if record[0] != "map" or record[1] not in spec.maps:
                 continue
-            item = self._find(record[2], record[3])
+            item = self.find(record[2], record[3])
             if hasattr(item, "sizes"):
                 out |= item.sizes(record[1])
             elif isinstance(item, (Map, maps.Ring)) and item.max_entries != spec.maps[record[1]].max_entries:
