@@ -168,7 +168,7 @@ class Session:
                         raise UserError(str(err), where=f"option {option.flags[0]}") from None
 
     def _progs(self) -> list[Prog]:
-        return self.unit.progs
+        return [prog for prog in self.unit.progs if prog.enabled]
 
     def _load(self, spec: ObjectSpec) -> None:
         if self.user is None and any(hook.kind in _USER for prog in self._progs() for hook in prog.hooks):

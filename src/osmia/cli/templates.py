@@ -112,6 +112,12 @@ def view_of(session: Session) -> View:
     template = session.unit.template
     if isinstance(template, EventTable):
         return EventsView(session, template)
+    if template is not None and template.view:
+        from importlib import import_module
+
+        module, _, name = template.view.partition(":")
+        view: View = getattr(import_module(module), name)(session, template)
+        return view
     from osmia.cli import summaries
 
     if isinstance(template, Histogram):

@@ -55,10 +55,13 @@ class Prog:
     """A kernel function and its plan: the hooks to try, in order; the first that this kernel offers is taken.
 
     ``optional``: no error where the kernel offers none of them.  ``tail``:
-    it is only loaded, because other programs jump to it.
+    it is only loaded, because other programs jump to it.  ``enabled``: a
+    template's ``prepare`` sets it to False for what this run's options do
+    not need, which is then neither loaded nor attached.
     """
 
     tail = False
+    enabled = True
     #: What each ``attach_cookie()`` stands for, once it is attached to several places.
     names: list[str] = []
 

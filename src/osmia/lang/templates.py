@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 class Template:
     """Base: ``prepare`` (no argument) runs after the options are parsed and before load.
 
-    ``pictures`` names the common options that draw what the template shows.
+    ``pictures`` names the common options that draw what the template shows;
+    ``view`` (``"module:class"``) what runs it, where :mod:`osmia.cli.templates`
+    does not know it by itself.
     """
 
     pictures: tuple[str, ...] = ()
+    view = ""
     prepare: Callable[[], None] | None = None
 
 
