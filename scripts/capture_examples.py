@@ -28,7 +28,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "tests" / "tools"))
 
-from harness import Files, Tool, loop_device, workload  # noqa: E402
+from harness import Files, Tool, loop_device, user_program, workload  # noqa: E402
 
 LINES = 40  # of output, at most
 TRUE = shutil.which("true") or "/bin/true"
@@ -183,6 +183,11 @@ def go(stage: Stage) -> None:
     stage.process.stdout.readline()
 
 
+def leaking() -> Stage:
+    """A program that allocates thousands of times and keeps 13 of them, and 40 of another size."""
+    return WorkloadStage([user_program("leaks")], "churn 1000\ntwo 13 512\nposix_memalign 40 4000\nfree")
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -319,6 +324,10 @@ SCENES = {
     "profile-plain": Scene("profile -f -F 99 -U -p {pid}", go, plain),
     "profile-dwarf": Scene("profile -f -F 99 -U --dwarf -p {pid}", go, plain),
     "profile-kernel": Scene("profile -K -f -F 199 -p {pid}", go, reading),
+    "memleak": Scene("memleak -o 0 -p {pid}", go, leaking),
+    "memleak-top": Scene("memleak -o 0 -a -z 1000 -Z 1100 -p {pid}", go, leaking),
+    "memleak-trace": Scene("memleak -t -o 0 -p {pid}", go, lambda: WorkloadStage([user_program("leaks")],
+                                                                                 "realloc 2 100")),
     "offcputime": Scene("offcputime -p {pid}", go, napping),
     "offcputime-folded": Scene("offcputime -f -m 20000 -p {pid}", go, napping),
     "runqlat": Scene("runqlat", compete, PairStage),

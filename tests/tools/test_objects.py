@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import EXAMPLES, TOOLS, bpffs, osmia
+from harness import APART, EXAMPLES, bpffs, osmia
+from harness import TOOLS as ALIKE
 from needs import needs
 
 from osmia.load import cookies
@@ -16,6 +17,7 @@ from osmia.obj.elf import parse_object
 
 pytestmark = pytest.mark.kernel
 
+TOOLS = [*ALIKE, *APART]
 # An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.
 UNITS = [*TOOLS, *map(str, EXAMPLES)]
 
