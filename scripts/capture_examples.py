@@ -29,6 +29,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "tests" / "tools"))
 
 from harness import Files, Tool, loop_device, user_program, workload  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 LINES = 40  # of output, at most
 TRUE = shutil.which("true") or "/bin/true"
@@ -188,6 +189,23 @@ def leaking() -> Stage:
     return WorkloadStage([user_program("leaks")], "churn 1000\ntwo 13 512\nposix_memalign 40 4000\nfree")
 
 
+class TerminalStage(Stage):
+    """Two processes that read one terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terminal = Terminal()
+        self.names["pid"] = self.terminal.second.pid
+
+    def close(self) -> None:
+        self.terminal.close()
+
+
+def read_terminal(stage: Stage) -> None:
+    assert isinstance(stage, TerminalStage)
+    stage.terminal.rounds(7, 0.05)
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -324,6 +342,8 @@ SCENES = {
     "profile-plain": Scene("profile -f -F 99 -U -p {pid}", go, plain),
     "profile-dwarf": Scene("profile -f -F 99 -U --dwarf -p {pid}", go, plain),
     "profile-kernel": Scene("profile -K -f -F 199 -p {pid}", go, reading),
+    "klockstat": Scene("klockstat -n 12", read_terminal, TerminalStage),
+    "klockstat-pid": Scene("klockstat -p {pid} -s 5", read_terminal, TerminalStage),
     "memleak": Scene("memleak -o 0 -p {pid}", go, leaking),
     "memleak-top": Scene("memleak -o 0 -a -z 1000 -Z 1100 -p {pid}", go, leaking),
     "memleak-trace": Scene("memleak -t -o 0 -p {pid}", go, lambda: WorkloadStage([user_program("leaks")],

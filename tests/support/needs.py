@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from osmia.kernel import features
+from osmia.kernel import features, tracefs
 
 #: Kernels that lack a feature for another reason than their age: (feature, what shows it, the reason).
 _BUILT_WITHOUT: list[tuple[str, Callable[[], bool], str]] = [
@@ -91,3 +91,12 @@ def only_on(machine: str, why: str) -> pytest.MarkDecorator:
     """A mark for what exists for one kind of machine only (a name as ``uname -m`` gives it)."""
     here = os.uname().machine
     return pytest.mark.skipif(here != machine, reason=f"{why}; this is {here}")
+
+
+def needs_tracepoint(name: str, since: str) -> None:
+    """Skip if this kernel lacks the tracepoint ``category:event`` and is older than ``since``; fail if it is not."""
+    if tracefs.exists(*name.split(":")):
+        return
+    if older_than(since):
+        pytest.skip(f"{name} since {since}, this is {os.uname().release}")
+    pytest.fail(f"this kernel is not older than {since}, but has no tracepoint {name}")

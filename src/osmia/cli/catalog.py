@@ -35,6 +35,7 @@ SUBJECTS = {
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
+    "Locks": ("klockstat", "deadlock"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "stackcount", "tplist"),
 }  # fmt: skip
 _OTHER = "Other"
