@@ -31,7 +31,7 @@ sys.path.insert(0, str(REPO / "tests" / "tools"))
 from harness import Files, Tool, loop_device, user_program, workload  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
-LINES = 40  # of output, at most
+LINES = 48  # of output, at most
 TRUE = shutil.which("true") or "/bin/true"
 
 
@@ -206,6 +206,17 @@ def read_terminal(stage: Stage) -> None:
     stage.terminal.rounds(7, 0.05)
 
 
+def ordering() -> Stage:
+    """A program whose threads take two mutexes in different orders, one thread after the other."""
+    return WorkloadStage([user_program("orders")], "forward 0 1\nbackward 1 0")
+
+
+def go_on(stage: Stage) -> None:
+    """What is to be seen is looked for once a second."""
+    go(stage)
+    time.sleep(2)
+
+
 def serve(stage: Stage) -> None:
     """A small server starts: its configuration, a missing file, its data by relative names."""
     assert isinstance(stage, FileStage)
@@ -342,6 +353,7 @@ SCENES = {
     "profile-plain": Scene("profile -f -F 99 -U -p {pid}", go, plain),
     "profile-dwarf": Scene("profile -f -F 99 -U --dwarf -p {pid}", go, plain),
     "profile-kernel": Scene("profile -K -f -F 199 -p {pid}", go, reading),
+    "deadlock": Scene("deadlock {pid}", go_on, ordering),
     "klockstat": Scene("klockstat -n 12", read_terminal, TerminalStage),
     "klockstat-pid": Scene("klockstat -p {pid} -s 5", read_terminal, TerminalStage),
     "memleak": Scene("memleak -o 0 -p {pid}", go, leaking),

@@ -31,7 +31,7 @@ from patience import patient
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
-APART = ["klockstat", "memleak"]
+APART = ["deadlock", "klockstat", "memleak"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {

@@ -198,7 +198,7 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool, record: Record | None =
                 _left.append(link)
             else:
                 link.close()
-    return 0
+    return session.status
 
 
 def _show(session: Any) -> None:

@@ -53,7 +53,8 @@ class Session:
     """A unit on its way through the kernel.
 
     ``links`` are what is attached; ``rings`` the readers by the
-    ring's ELF name; ``out`` where rows go.
+    ring's ELF name; ``out`` where rows go; ``status`` what the run ends with
+    if nothing fails.
     """
 
     #: Whether the contents of maps are not live but those of a recording.
@@ -77,6 +78,7 @@ class Session:
         self._stats_fd = -1
         self._chosen: dict[Prog, Hook] = {}
         self.started = 0.0
+        self.status = 0
 
     # -- start -----------------------------------------------------------
 
