@@ -127,6 +127,7 @@ def test_one_order_is_no_cycle(tmp_path: Path) -> None:
 def test_other_functions() -> None:
     """Functions by name, in a file by name; one that is not there is an error."""
     with Orders() as orders:
+        orders.ask("many", 1)  # the library is mapped by now
         maps = Path(f"/proc/{orders.pid}/maps").read_text()
         library = next(word for word in maps.split() if re.search(r"/libc[.-].*so", word))
         tool = Tool("deadlock", "--binary", library, "--lock-symbols", "pthread_mutex_lock,pthread_mutex_clocklock",

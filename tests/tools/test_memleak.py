@@ -132,6 +132,22 @@ def test_sizes_age_and_top() -> None:
     assert places(top) == [("by_malloc", 3 * 199 + 5 * 200, 8)]
 
 
+def test_functions_of_other_names() -> None:
+    """glibc's own names for some of them, in the file that the program has mapped; mmap() has no prefix."""
+    with Leaks() as leaks:
+        leaks.ask("free")  # the library is mapped by now
+        maps = Path(f"/proc/{leaks.pid}/maps").read_text()
+        library = next(word for word in maps.split() if re.search(r"/libc[.-].*so", word))
+        tool = Tool("memleak", "--json", "-o", "0", "-O", library, "--symbols-prefix", "__libc_", "-p",
+                    leaks.pid).start()  # fmt: skip
+        for kind, times, size in (("malloc", 3, 101), ("realloc", 5, 1009), ("posix_memalign", 7, 64),
+                                  ("mmap", 2, 9000)):  # fmt: skip
+            leaks.ask(kind, times, size)
+        leaks.ask("churn", 100)
+        tool.stop()
+    assert places(tool) == [("by_malloc", 3 * 101, 3), ("by_mmap", 2 * 9000, 2), ("by_realloc", 5 * 1009, 5)]
+
+
 def test_a_sample() -> None:
     """One in four of 4,000: far from none and from all, and each with its size."""
     with Leaks() as leaks:
