@@ -30,6 +30,7 @@ sys.path.insert(0, str(REPO / "tests" / "tools"))
 
 from harness import Files, Tool, loop_device, user_program, workload  # noqa: E402
 from terminal import Terminal  # noqa: E402
+from wakes import Wakes  # noqa: E402
 
 LINES = 48  # of output, at most
 TRUE = shutil.which("true") or "/bin/true"
@@ -38,8 +39,11 @@ TRUE = shutil.which("true") or "/bin/true"
 class Scene:
     """What is to be seen: a command line (``{pid}``, ``{disk}`` are filled in) and what happens meanwhile."""
 
-    def __init__(self, command: str, work: Callable[[Stage], None], stage: Callable[[], Stage] | None = None) -> None:
+    def __init__(
+        self, command: str, work: Callable[[Stage], None], stage: Callable[[], Stage] | None = None, lines: int = LINES
+    ) -> None:
         self.command = command
+        self.lines = lines
         self.work = work
         self.stage = stage or Stage
 
@@ -168,6 +172,18 @@ def napping() -> Stage:
     return WorkloadStage([workload("naps")], "10 50000")
 
 
+def calling() -> Stage:
+    """A program that calls a function from two others."""
+    stage = WorkloadStage([workload("calls")], "6000 4000")
+    stage.names["program"] = workload("calls")
+    return stage
+
+
+def climbing() -> Stage:
+    """A program that makes a system call, five functions deep."""
+    return WorkloadStage([workload("stairs")], "5 1000")
+
+
 def reading() -> Stage:
     """A program that reads."""
     script = (
@@ -175,6 +191,23 @@ def reading() -> Stage:
         "[os.readv(f, b) for _ in range(9000)]; print()"
     )
     return WorkloadStage([sys.executable, "-c", script], "")
+
+
+class WakingStage(Stage):
+    """A program that sleeps, and one that wakes it ten times after 50 ms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Wakes()
+        self.names.update(pid=self.pair.sleeper, waker=self.pair.waker)
+
+    def close(self) -> None:
+        self.pair.__exit__()
+
+
+def wake(stage: Stage) -> None:
+    assert isinstance(stage, WakingStage)
+    stage.pair.wake(10, 50_000)
 
 
 def go(stage: Stage) -> None:
@@ -271,6 +304,17 @@ def compete(stage: Stage) -> None:
         process.stdout.readline()
 
 
+def reads_and_writes(stage: Stage) -> None:
+    """Direct reads and writes of 4 KiB, one after the other."""
+    fd = os.open(f"/dev/{stage.names['disk']}", os.O_RDWR | os.O_DIRECT)
+    buffer = mmap.mmap(-1, 4096)
+    for number in range(1000):
+        os.preadv(fd, [buffer], number * 4096)
+    for number in range(250):
+        os.pwritev(fd, [buffer], number * 4096)
+    os.close(fd)
+
+
 def bursts(stage: Stage) -> None:
     """Three times, for a second, four programs that compute; a quiet second after each."""
     for _ in range(3):
@@ -361,6 +405,13 @@ SCENES = {
     "memleak-trace": Scene("memleak -t -o 0 -p {pid}", go, lambda: WorkloadStage([user_program("leaks")],
                                                                                  "realloc 2 100")),
     "offcputime": Scene("offcputime -p {pid}", go, napping),
+    "offwaketime": Scene("offwaketime -p {pid}", wake, WakingStage),
+    "offwaketime-folded": Scene("offwaketime -f -m 20000 -p {pid}", wake, WakingStage),
+    "wakeuptime": Scene("wakeuptime -p {pid}", wake, WakingStage),
+    "wakeuptime-folded": Scene("wakeuptime -f -m 20000 -p {pid}", wake, WakingStage),
+    "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
+    "stackcount-tracepoint": Scene("stackcount -f -P t:syscalls:sys_enter_getpgid", go, climbing),
+    "biostacks": Scene("biostacks -d {disk}", reads_and_writes, DiskStage, lines=60),
     "offcputime-folded": Scene("offcputime -f -m 20000 -p {pid}", go, napping),
     "runqlat": Scene("runqlat", compete, PairStage),
     "runqlat-pid": Scene("runqlat -p {pid}", compete, PairStage),
@@ -388,8 +439,8 @@ def capture(scene: Scene) -> str:
     finally:
         stage.close()
     shown = tool.stdout.rstrip("\n").split("\n")
-    if len(shown) > LINES:
-        shown = [*shown[:LINES], "[...]"]
+    if len(shown) > scene.lines:
+        shown = [*shown[: scene.lines], "[...]"]
     if tool.stderr:
         shown += tool.stderr.rstrip("\n").split("\n")
     return "\n".join([f"# osmia {command}", *shown]) + "\n"

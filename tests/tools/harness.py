@@ -31,12 +31,12 @@ from patience import patient
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
-APART = ["deadlock", "klockstat", "memleak"]
+APART = ["deadlock", "klockstat", "memleak", "stackcount"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {
-    "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2, "pidpersec": 1, "runqlen": 1,
-    "softirqs": 2, "syscount": 2,
+    "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
+    "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
 }  # fmt: skip
 READY_SECONDS = patient(30.0)
 END_SECONDS = patient(20.0)

@@ -16,14 +16,14 @@ from harness import FEW_PROGRAMS, TOOLS, Files, Tool, osmia
 pytestmark = pytest.mark.kernel
 
 EVENT_TABLES = ["execsnoop", "opensnoop"]
-HISTOGRAMS = ["biolatency", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen"]
+HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen"]
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys(HISTOGRAMS, "time,key,low,high,count"),
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
-    "offcputime": "count,pid,comm,stack", "profile": "count,pid,comm,stack",
+    **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
@@ -32,6 +32,9 @@ FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
     "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
     "offcputime": {"time", "count", "unit", "pid", "tid", "user", "kernel", "comm", "cut"},
+    "offwaketime": {"time", "count", "unit", "pid", "tid", "user", "kernel", "comm", "wpid", "wtid", "wuser", "wkernel",
+                    "wcomm", "cut"},
+    "wakeuptime": {"time", "count", "unit", "pid", "tid", "kernel", "comm", "wpid", "wtid", "wcomm", "cut"},
     "profile": {"time", "count", "unit", "pid", "user", "kernel", "comm", "cut"},
     "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
     "exitsnoop": {"ts", "start", "pid", "ppid", "tid", "exit_code", "signal", "core_dumped", "comm", "age"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from osmia import Comm, Event, Hash, Stacks, machine, stack_table, u32, u64
-from osmia.cli.stacks import StackView, Watched, _believable, _traced
+from osmia.cli.stacks import StackView, Watched, _believable, traced
 from osmia.lang.templates import StackPart
 from osmia.symbols.frame import JIT, KERNEL, UNKNOWN, USER, Frame
 
@@ -43,8 +43,8 @@ def test_how_far_a_user_stack_is_believed(frames: list[Frame], cut: bool, kept: 
 def test_tracing_itself_is_no_part_of_a_kernel_stack() -> None:
     names = ["bpf_prog_1234_switch", "bpf_trace_run4", "__traceiter_sched_switch", "__schedule", "bpf_prog_other"]
     frames = [Frame(7, KERNEL, name) for name in names]
-    assert _traced(frames) == frames[3:]
-    assert _traced(frames[:2]) == frames[:2]  # nothing else is there: then that is what it is
+    assert traced(frames) == frames[3:]
+    assert traced(frames[:2]) == frames[:2]  # nothing else is there: then that is what it is
 
 
 class Names:

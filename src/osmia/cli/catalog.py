@@ -27,11 +27,11 @@ COMMANDS = {
 #: What the tools are about, in the order of ``osmia list``.
 SUBJECTS = {
     "Processes and CPUs": ("execsnoop", "exitsnoop", "runqlat", "runqlen", "runqslower", "cpudist", "offcputime",
-                           "profile", "llcstat", "cpuwalk", "hardirqs", "softirqs", "syscount", "threadsnoop",
-                           "killsnoop", "pidpersec"),
+                           "offwaketime", "wakeuptime", "profile", "stackcount", "llcstat", "cpuwalk", "hardirqs",
+                           "softirqs", "syscount", "threadsnoop", "killsnoop", "pidpersec"),
     "Files and file systems": ("opensnoop", "statsnoop", "filelife", "fileslower", "filetop", "vfsstat", "vfscount",
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop"),
-    "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "bitesize"),
+    "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "bitesize"),
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),

@@ -116,6 +116,8 @@ class Common:
         stacked = isinstance(unit.template, StackTable)
         if stacked and not unit.template.intervals:  # type: ignore[union-attr]
             out.append(self.length)
+        elif isinstance(unit.template, Histogram) and unit.template.stacks is not None:
+            out += [self.every, self.length]
         elif stacked or isinstance(unit.template, (Histogram, CountTable)):
             out += [self.every, self.interval, self.count]
         return out

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from osmia.errors import NotSupported
+from osmia.lang.options import Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from osmia.errors import UserError
     from osmia.lang.probes import Hook, Prog
     from osmia.obj.spec import ObjectSpec
 
+#: Parameters of hooks that say where they attach.
+_WHERE = ("where", "function", "patterns")
 _BY_FUNCTION = ("fentry", "fexit", "fmod_ret", "lsm")
 
 
@@ -36,6 +40,20 @@ def choose(
             continue
         chosen[prog] = hooks[0]
     return chosen
+
+
+def told(value: Any) -> tuple[str, ...]:
+    """The places that a probe's parameter names: texts, or what options say, separated by commas."""
+    out: list[str] = []
+    for one in value if isinstance(value, tuple) else (value,):
+        out += str(one.value or "").split(",") if isinstance(one, Option) else [str(one)]
+    return tuple([place for place in out if place])
+
+
+def nowhere(prog: Prog) -> bool:
+    """Whether ``prog`` is left out because options are to say where to attach it, and say nothing."""
+    said = [hook.params[name] for hook in prog.hooks for name in _WHERE if name in hook.params]
+    return prog.optional and len(said) == len(prog.hooks) and not any(told(one) for one in said)
 
 
 def may_fail(chosen: dict[Prog, Hook], spec: ObjectSpec) -> set[str]:

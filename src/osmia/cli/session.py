@@ -170,7 +170,7 @@ class Session:
                         raise UserError(str(err), where=f"option {option.flags[0]}") from None
 
     def _progs(self) -> list[Prog]:
-        return [prog for prog in self.unit.progs if prog.enabled]
+        return [prog for prog in self.unit.progs if prog.enabled and not (prog.optional and plans.nowhere(prog))]
 
     def _load(self, spec: ObjectSpec) -> None:
         if self.user is None and any(hook.kind in _USER for prog in self._progs() for hook in prog.hooks):
@@ -277,7 +277,8 @@ class Session:
 
         links: list[Link] = []
         absent: NotFound | NotSupported | None = None
-        for target in hook.targets:
+        where = hook.params.get("where")
+        for target in hook.targets if where is None else plans.told(where):
             try:
                 link = attach(one, target=target, **_parameters(hook))
             except (NotFound, NotSupported) as err:
@@ -355,7 +356,9 @@ def _parameters(hook: Hook) -> dict[str, Any]:
             if value.live is None:
                 raise NotFound(f"{value.name or 'the map'} is used by no program, so there is nothing to walk")
             out["map_fd"] = value.live.fd  # type: ignore[attr-defined]
-        else:
+        elif name == "patterns":
+            out[name] = plans.told(value)
+        elif name != "where":
             out[name] = value.value if isinstance(value, Option) else value
     return out
 

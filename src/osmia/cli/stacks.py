@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 #: Innermost functions of a kernel stack that were called by tracing itself.
 _TRACING = (
     "bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "bpf_get_stack", "__bpf_get_stack", "trace_call_bpf",
-    "perf_trace_", "bpf_dispatcher_", "bpf_trampoline_",
+    "perf_trace_", "perf_syscall_enter", "perf_syscall_exit", "bpf_dispatcher_", "bpf_trampoline_",
 )  # fmt: skip
 #: What threads begin with: nothing has called it but one of these.
 _ROOTS = frozenset((
@@ -194,7 +194,8 @@ class StackView(View):
         copied = self._unwinding.take() if self._unwinding is not None else []
         frames = self._frames([*new, *[key for key, _, _, _ in copied]])
         rows: dict[Any, Row] = {}
-        whose = self._names_of if self._template.folded and self._mode == "table" else self._who
+        folded = self._template.folded and self._mode == "table"
+        whose = self._names_of if folded else self._owner if self._mode == "json" else self._who
         unwound = {id(key): (frames, whole) for key, _, frames, whole in copied}
         for key, count in [*new.items(), *[(key, count) for key, count, _, _ in copied]]:
             sides: dict[str, list[Frame]] = {}
@@ -210,7 +211,7 @@ class StackView(View):
                 if not whole:
                     cut.add(part.field)
             row = Row(key, count, sides, frozenset(cut))
-            looks = tuple([(field, tuple([frame.label for frame in side])) for field, side in sides.items()])
+            looks = tuple([(field, tuple([self._label(frame) for frame in side])) for field, side in sides.items()])
             same = rows.setdefault((whose(key), row.cut, looks), row)
             if same is not row:
                 same.count += count
@@ -235,7 +236,7 @@ class StackView(View):
                     out[place] = [], not trace.cut
                     users.setdefault(place[1:], []).append((place, trace))
                 else:
-                    out[place] = _traced(self._names.kernel.stack(trace)), not trace.cut
+                    out[place] = traced(self._names.kernel.stack(trace)), not trace.cut
         for (pid, since), wanted in users.items():
             found = self._names.user_stacks(pid, [trace for _, trace in wanted], since)
             for (place, trace), side in zip(wanted, found, strict=True):
@@ -243,13 +244,18 @@ class StackView(View):
         return out
 
     def _who(self, key: Any) -> str:
-        if self._template.who is not None:
-            return self._template.who(key)
-        return f"{key.comm} ({getattr(key, 'tid', None) or key.pid})"
+        return self._template.who(key) if self._template.who is not None else self._owner(key)
+
+    def _owner(self, key: Any) -> str:
+        named = [_named(part, key) for part in self._template.parts if part.label]
+        return "\0".join(named) if named else f"{key.comm} ({getattr(key, 'tid', None) or key.pid})"
 
     def _names_of(self, key: Any) -> str:
         """What of the key is in a folded line besides stacks."""
         return "\0".join([str(getattr(key, part.field)) for part in self._template.parts if self._is_name(key, part)])
+
+    def _label(self, frame: Frame) -> str:
+        return str(frame) if self._template.offsets else frame.label
 
     @staticmethod
     def _is_name(key: Any, part: StackPart) -> bool:
@@ -264,12 +270,12 @@ class StackView(View):
             if part.text:
                 out.append((part.text, OTHER))
             elif part.field in row.sides:
-                side = [(frame.label, _kind(frame)) for frame in reversed(row.sides[part.field])]
+                side = [(self._label(frame), _kind(frame)) for frame in reversed(row.sides[part.field])]
                 if part.field in row.cut:
                     side.insert(0, (TRUNCATED, OTHER))
                 out += reversed(side) if part.upward else side
             elif self._is_name(row.key, part):
-                out.append((getattr(row.key, part.field), OTHER))
+                out.append((getattr(row.key, part.field) or part.missing, OTHER))
         return tuple(out)
 
     def _print(self, rows: list[Row]) -> str:
@@ -296,17 +302,23 @@ class StackView(View):
         from osmia.views.escape import escape
 
         template = self._template
-        sides = []
+        out, after_frames = "", False
         for part in reversed(template.parts):
             side = row.sides.get(part.field)
-            if not side:
-                continue
-            lines = [_line(frame, bool(template.annotate)) for frame in side]
-            if part.field in row.cut:
-                lines.append(TRUNCATED)
-            sides.append("".join([f"    {escape(line)}\n" for line in (reversed(lines) if part.upward else lines)]))
-        between = "    --\n" if template.delimiter else ""
-        return f"{between.join(sides)}    {'-':<16} {escape(self._who(row.key))}\n        {row.count}\n\n"
+            if side:
+                lines = [self._label(frame) + "_[k]" * (bool(template.annotate) and frame.kind == IN_KERNEL)
+                         for frame in side]  # fmt: skip
+                if part.field in row.cut:
+                    lines.append(TRUNCATED)
+                out += "    --\n" if template.delimiter and after_frames else ""
+                out += "".join([f"    {escape(line)}\n" for line in (reversed(lines) if part.upward else lines)])
+            elif part.text or part.label:
+                out += f"    {part.label or part.text:<16} {escape(part.text or _named(part, row.key))}\n"
+            after_frames = bool(side)
+        if not any(part.label for part in template.parts):
+            who = self._who(row.key)
+            out += f"    {'-':<16} {escape(who)}\n" if who else ""
+        return f"{out}        {row.count}\n\n"
 
     def _json(self, rows: list[Row]) -> str:
         from osmia.cli.table import plain
@@ -314,12 +326,13 @@ class StackView(View):
 
         out = []
         now = round(time.time(), 6)
+        times = {part.since for part in self._template.parts}
         for row in rows:
             record: dict[str, Any] = {"time": now, "count": row.count, "unit": self._unit}
             for name, value in vars(row.key).items():
                 if name in row.sides:
                     record[name] = [{"label": frame.label, **frame.record()} for frame in row.sides[name]]
-                elif name != "since":
+                elif name not in times:
                     record[name] = [] if name in (part.field for part in self._template.parts) and not isinstance(
                         value, str) else plain(value)  # fmt: skip
             record["cut"] = sorted(row.cut)
@@ -332,7 +345,13 @@ def _place(part: StackPart, key: Any) -> tuple[int, int, int]:
     return getattr(key, part.field), getattr(key, part.pid, 0), getattr(key, part.since, 0)
 
 
-def _traced(frames: list[Frame]) -> list[Frame]:
+def _named(part: StackPart, key: Any) -> str:
+    """The name in a part of a row that has several, and its number."""
+    name, number = getattr(key, part.field), getattr(key, part.pid, 0)
+    return (f"{name} ({number})" if number else name) or part.missing
+
+
+def traced(frames: list[Frame]) -> list[Frame]:
     """A kernel stack without the functions of tracing itself, which are innermost."""
     for at, frame in enumerate(frames):
         if not frame.name.startswith(_TRACING):
@@ -358,7 +377,3 @@ def _believable(frames: list[Frame], cut: bool) -> tuple[list[Frame], bool]:
 
 def _kind(frame: Frame) -> str:
     return KERNEL if frame.kind == IN_KERNEL else COMPILED if frame.kind == JIT else USER
-
-
-def _line(frame: Frame, annotate: bool) -> str:
-    return frame.label + "_[k]" if annotate and frame.kind == IN_KERNEL else frame.label

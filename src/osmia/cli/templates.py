@@ -121,10 +121,17 @@ def view_of(session: Session) -> View:
     from osmia.cli import summaries
 
     if isinstance(template, Histogram):
+        if template.stacks is not None:
+            from osmia.cli import stack_hists
+
+            template.section = template.section or "stack"
+            template.label = stack_hists.Labels(template.stacks).folded
         if session.common.pictures():
             from osmia.cli import pictures
 
             return pictures.HeatMapView(session, template)
+        if template.stacks is not None:
+            return stack_hists.StackHistogramView(session, template)
         return summaries.HistogramView(session, template)
     if isinstance(template, StackTable):
         from osmia.cli import stacks

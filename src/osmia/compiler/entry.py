@@ -66,6 +66,9 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     if not names:
         return
     if hook.kind == "tracepoint":
+        if not hook.target:
+            fn.fail(fn.source.node.args.args[0], "an option says which tracepoint it is, so its fields are not known",
+                    f"def {prog.name}(): ...")
         value = _tracepoint(fn, hook, hook.target)
         for other in hook.targets[1:]:
             _check_same(fn, hook, value, _tracepoint(fn, hook, other), other)

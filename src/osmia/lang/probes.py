@@ -6,6 +6,8 @@ The function stays callable: called from ordinary Python it runs as Python.
 
 from __future__ import annotations
 
+from osmia.lang.options import Option
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +37,7 @@ class Hook:
     @property
     def section(self) -> str:
         """The ELF section that libbpf expects for it."""
-        if self.kind == "tracepoint":
+        if self.kind == "tracepoint" and self.target:
             return "tracepoint/" + self.target.replace(":", "/")
         if self.kind in ("socket_filter", "xdp", "tc"):  # their names have no place for the device
             return {"socket_filter": "socket", "xdp": "xdp", "tc": f"tcx/{self.params.get('direction')}"}[self.kind]
@@ -54,10 +56,11 @@ class TailCall(Exception):
 class Prog:
     """A kernel function and its plan: the hooks to try, in order; the first that this kernel offers is taken.
 
-    ``optional``: no error where the kernel offers none of them.  ``tail``:
-    it is only loaded, because other programs jump to it.  ``enabled``: a
-    template's ``prepare`` sets it to False for what this run's options do
-    not need, which is then neither loaded nor attached.
+    ``optional``: no error where the kernel offers none of them, nor where an
+    option says where to attach and is empty.  ``tail``: it is only loaded,
+    because other programs jump to it.  ``enabled``: a template's ``prepare``
+    sets it to False for what this run's options do not need, which is then
+    neither loaded nor attached.
     """
 
     tail = False
@@ -105,7 +108,7 @@ class Plan:
         return Prog(function, self.hooks, self.optional)
 
 
-def tracepoint(name: str, *more: str, optional: bool = False) -> Plan:
+def tracepoint(name: Any, *more: str, optional: bool = False) -> Plan:
     """Static tracepoint ``category:event``; the function's argument is its record, fields by name.
 
     One program may serve several tracepoints with the same record: those
@@ -114,12 +117,17 @@ def tracepoint(name: str, *more: str, optional: bool = False) -> Plan:
     For ``syscalls:sys_enter_NAME`` the fields are the call's arguments by
     name, for ``syscalls:sys_exit_NAME`` there is ``ret``.  BPF since 4.7.
 
+    Where an option says which ones (``tracepoint(which)``, names separated by
+    commas), the function has no argument.
+
     Example::
 
         @tracepoint("sched:sched_process_exec")
         def executed(record):
             print(f"{current.comm} started as {record.pid}")
     """
+    if isinstance(name, Option):
+        return Plan((Hook("tracepoint", "", where=name),), optional)
     for one in (name, *more):
         if one.count(":") != 1 or not all(one.split(":")):
             raise TypeError(f'tracepoint("{one}"): the name is "category:event", as in /sys/kernel/tracing/events')

@@ -138,7 +138,9 @@ class Histogram(Template):
     ``label`` shows a key (one block per key, under ``section``); ``unit`` is
     the heading of the values, a function where it depends on an option.
     ``text`` turns the histograms of an interval, by key, into what is printed
-    in their place; the forms for programs still have the histograms.
+    in their place; the forms for programs still have the histograms.  With
+    ``stacks`` the key is an event with ``comm``, ``pid`` and ``kernel``, the number of
+    one of them: a block is headed by that stack, and the argument is a duration.
     """
 
     pictures = ("heatmap", "svg", "html")
@@ -154,8 +156,10 @@ class Histogram(Template):
         prepare: Callable[[], None] | None = None,
         footer: Callable[[Any], str] | None = None,
         text: Callable[[dict[Any, Any]], str] | None = None,
+        stacks: Stacks | None = None,
     ) -> None:
         self.hist = hist
+        self.stacks = stacks
         self.section = section
         self.label = label
         self.unit = unit
@@ -208,18 +212,32 @@ class StackPart:
     ran in it at the time in the field ``since`` (see
     :mod:`osmia.lang.images`).  ``upward``: innermost frame first, for one that
     hangs down from what it woke.  ``text`` is a constant name, ``field`` none.
+
+    Where a row has several names, ``label`` goes before this one in text, and
+    the number in the field ``pid`` after it (``target:  naps (123)``);
+    ``missing`` is shown where the name is empty.
     """
 
-    __slots__ = ("field", "pid", "since", "text", "upward")
+    __slots__ = ("field", "label", "missing", "pid", "since", "text", "upward")
 
     def __init__(
-        self, field: str = "", *, pid: str = "pid", since: str = "since", upward: bool = False, text: str = ""
+        self,
+        field: str = "",
+        *,
+        pid: str = "pid",
+        since: str = "since",
+        upward: bool = False,
+        text: str = "",
+        label: str = "",
+        missing: str = "",
     ) -> None:
         self.field = field
         self.pid = pid
         self.since = since
         self.upward = upward
         self.text = text
+        self.label = label
+        self.missing = missing
 
 
 class StackTable(Template):
@@ -239,6 +257,7 @@ class StackTable(Template):
         folded: Any = False,
         annotate: Any = False,
         delimiter: Any = False,
+        offsets: Any = False,
         waiting: bool = False,
         intervals: bool = False,
         copies: Any = None,
@@ -255,6 +274,7 @@ class StackTable(Template):
         self.folded = folded
         self.annotate = annotate
         self.delimiter = delimiter
+        self.offsets = offsets
         self.waiting = waiting
         self.intervals = intervals
         self.copies = copies
@@ -291,7 +311,9 @@ def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
     that gives it; ``section`` and ``label`` say what keys are and how one is
     shown; ``banner`` is printed first; ``footer`` makes a line for all
     histograms of an interval; ``text`` makes what is printed in their place
-    from ``{key: histogram}``; ``prepare`` is called when options have values.
+    from ``{key: histogram}``; ``stacks`` where the key has the number of a
+    kernel stack, in its field ``kernel``, besides ``comm`` and ``pid``;
+    ``prepare`` is called when options have values.
 
     Example::
 
@@ -344,10 +366,11 @@ def stack_table(map: Map, stacks: Stacks, **named: Any) -> StackTable:
     user stack and kernel stack (see :class:`osmia.lang.templates.StackPart`),
     ``banner``, ``folded`` (an option: one line a stack, for flame-graph
     scripts), ``annotate`` and ``delimiter`` (options, as bcc's ``-a`` and
-    ``-d``), ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
+    ``-d``), ``offsets`` (an option: how far into its function each frame is),
+    ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
     summary every so many seconds can be asked for), ``copies`` and ``copied`` (the
     ring of :mod:`osmia.lang.copies`, and an option: whether it is used), ``who`` (key to the line
-    under the frames), ``prepare``.  Stacks that were cut have a frame
+    under the frames, none where that is empty), ``prepare``.  Stacks that were cut have a frame
     ``[truncated]``.
 
     Example::

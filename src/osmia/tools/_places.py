@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared by the tools that attach where their command line says: what a specification's pattern names here.
+
+Shell patterns of functions and static probes stay what they are, since
+attaching resolves them; regular expressions are resolved to names here,
+tracepoints always.
+"""
+
+from __future__ import annotations
+
+from osmia.errors import NotFound, OptionError
+from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def places(spec: Spec, *, regular: bool = False, pid: int = 0) -> list[str]:
+    """What hooks take for ``spec``: names of functions, ``FILE:FUNCTION``, ``CATEGORY:EVENT``, ``FILE:PROVIDER:NAME``.
+
+    ``regular``: the pattern is a regular expression that a name has to match
+    from its beginning.  Files are those that process ``pid`` sees.  NotFound where nothing
+    matches.
+    """
+    if spec.kind == TRACEPOINT:
+        return _chosen(spec, _tracepoints(), regular)
+    if not regular:
+        return [spec.place]
+    if spec.kind == FUNCTION:
+        return _chosen(spec, _functions(), True)
+    return [f"{spec.file}:{name}" for name in _chosen(spec, _of_file(spec, pid), True)]
+
+
+def _chosen(spec: Spec, names: Iterable[str], regular: bool) -> list[str]:
+    pattern = f"{spec.file}:{spec.name}" if spec.kind == TRACEPOINT else spec.name
+    fits = _fits(pattern, regular)
+    found = list(dict.fromkeys([name for name in names if fits(name)]))
+    if not found:
+        raise NotFound(f"there is no {spec.kind} that {pattern} matches", where=spec.text, fix=_near(spec))
+    return found
+
+
+def _fits(pattern: str, regular: bool) -> Callable[[str], object]:
+    import re
+    from fnmatch import translate
+
+    try:
+        return re.compile(pattern if regular else translate(pattern)).match
+    except re.error as err:
+        raise OptionError(f"{pattern!r} is not a regular expression: {err}") from None
+
+
+def _near(spec: Spec) -> str:
+    if spec.kind != TRACEPOINT:
+        return ""
+    from osmia.kernel import tracefs
+
+    return tracefs.suggest(spec.file, spec.name)
+
+
+def _tracepoints() -> list[str]:
+    from osmia.kernel import tracefs
+
+    return [f"{category}:{name}" for category in tracefs.categories() for name in tracefs.tracepoints(category)]
+
+
+def _functions() -> list[str]:
+    from osmia.kernel import functions, kallsyms
+
+    listed = functions.traceable()
+    return [one.name for one in (kallsyms.code() if listed is None else listed)]
+
+
+def _of_file(spec: Spec, pid: int) -> list[str]:
+    from osmia.symbols import elf_syms, libs, usdt
+    from osmia.symbols.image import Image
+
+    binary = libs.find(spec.file, pid)
+    with Image(binary.path, binary.name) as image:
+        if spec.kind == STATIC:
+            return [site.full_name for site in usdt.sites(image)]
+        return [one.name for one in elf_syms.Symbols(image).matching("*")]
