@@ -160,6 +160,14 @@ def user_program(name: str) -> str:
     return prebuilt.user(name)
 
 
+def skipped(tool: Tool) -> int:
+    """With ``--json``: hits that the kernel skipped, because the program was running on that CPU already."""
+    lost: dict[str, int] = {}
+    for record in tool.records():
+        lost = record.get("lost", lost)
+    return sum(n for what, n in lost.items() if "skipped" in what)
+
+
 AnyPath = Union[str, bytes, "os.PathLike[str]"]
 
 

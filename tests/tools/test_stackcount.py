@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from harness import Tool, osmia, prebuilt, workload
+from harness import Tool, osmia, prebuilt, skipped, workload
 from needs import needs, older_than
 
 from osmia.kernel import features
@@ -52,6 +52,11 @@ def rows(tool: Tool) -> list[dict[str, Any]]:
 def chain(row: dict[str, Any]) -> tuple[str, ...]:
     """The user frames, innermost first, without what libc begins with."""
     return tuple(frame["name"] for frame in row["user"] if frame["name"] not in ROOTS)
+
+
+def whole(tool: Tool, counted: int, made: int) -> bool:
+    """Whether a tracepoint was counted each time, but for what the kernel skipped and the tool's account says."""
+    return 0 <= made - counted <= skipped(tool)
 
 
 def steps(depth: int) -> tuple[str, ...]:
@@ -141,12 +146,14 @@ def test_a_tracepoint_from_both_sides() -> None:
         for tool in tools:
             tool.stop()
     both, user, kernel, own = map(rows, tools)
-    assert {(chain(row), row["count"]) for row in both} == {(chain(row), row["count"]) for row in user} == {
-        (steps(3), 7001), (steps(5), 2999)}  # fmt: skip
+    for tool, found in ((tools[0], both), (tools[1], user)):
+        counts = {chain(row): row["count"] for row in found}
+        assert set(counts) == {steps(3), steps(5)}
+        assert whole(tool, counts[steps(3)], 7001) and whole(tool, counts[steps(5)], 2999)
     assert all("do_syscall_64" in [frame["name"] for frame in row["kernel"]] for row in both + kernel)
     assert all(row["kernel"] == [] for row in user)
-    for (row,), pid in ((kernel, 0), (own, int(work.pid))):
-        assert (row["count"], row["pid"], row["user"]) == (10_000, pid, [])
+    for tool, (row,), pid in ((tools[2], kernel, 0), (tools[3], own, int(work.pid))):
+        assert whole(tool, row["count"], 10_000) and (row["pid"], row["user"]) == (pid, [])
 
 
 @pytest.mark.parametrize("words", [("t:syscalls:sys_enter_getpg*",), ("-r", "t:syscalls:sys_enter_getpg(id|rp)$")])
@@ -155,7 +162,7 @@ def test_tracepoints_by_pattern(words: tuple[str, ...]) -> None:
         tool = Tool("stackcount", "-v", "--json", "-p", work.pid, *words).start()
         work.tell("1 401")
         tool.stop()
-    assert sum(row["count"] for row in rows(tool)) == 401
+    assert whole(tool, sum(row["count"] for row in rows(tool)), 401)
     names = {"sys_enter_getpgid", "sys_enter_getpgrp"}
     assert {name for name in names if f"attached to tracepoint:syscalls:{name} " in tool.stderr} == names
 
