@@ -96,6 +96,8 @@ class Record:
         inner = view_of(session)
         template = session.unit.template
         known = template is None or isinstance(template, (EventTable, Histogram, CountTable))
+        if isinstance(template, Histogram) and template.stacks is not None:
+            known = False  # a recording has no stacks, and without them its numbers say nothing
         if not known and inner.samples is None:
             raise NotSupported("what it shows cannot be recorded yet", where=session.unit.name,
                                fix=f"keep its records: osmia {session.unit.name} --json -o FILE")  # fmt: skip
