@@ -160,6 +160,11 @@ def user_program(name: str) -> str:
     return prebuilt.user(name)
 
 
+def told(stderr: str) -> list[str]:
+    """The lines of ``stderr`` but those about stacks that the kernel did not give: it has few buffers, all in use."""
+    return [line for line in stderr.splitlines() if "could not be read" not in line]
+
+
 def skipped(tool: Tool) -> int:
     """With ``--json``: hits that the kernel skipped, because the program was running on that CPU already."""
     lost: dict[str, int] = {}
