@@ -20,17 +20,10 @@ if TYPE_CHECKING:
 TRIPLE = "bpfel"
 #: The instruction set: what kernel 5.10 has.
 CPU = "v3"
-#: Optimisation in code generation.  0 leaves out the pass that folds CO-RE
+#: Optimisation of the IR and in code generation.  0 leaves out the pass that folds CO-RE
 #: offsets into the loads, and the verifier then sees loads from unknown
 #: addresses.
 LEVEL = 2
-#: What is done to the IR, instead of LLVM's own list for ``-O2``: that takes
-#: three times as long and makes 2 % fewer instructions of the tools, which the
-#: verifier walks no faster.  Functions are made small before they are inlined.
-#: Named as in the library (``LLVMPY_module_Add…Pass``).
-PASSES = (
-    "SROA", "SimplifyCFG", "AlwaysInliner", "InstCombine", "JumpThreading", "SimplifyCFG", "NewGVN", "DSE", "ADCE",
-)  # fmt: skip
 
 #: Options of LLVM itself.  Strength reduction lets loops count from below zero and adds the difference back in
 #: the offset of each access; before that, the pointer is in front of its memory, which 7.2's verifier refuses.
@@ -77,21 +70,10 @@ def _by_package(ir: str, as_object: bool) -> bytes:
     machine = llvm.Target.from_triple(TRIPLE).create_target_machine(cpu=CPU, opt=LEVEL)
     tuning = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
     builder = llvm.create_pass_builder(machine, tuning)
-    passes = llvm.create_new_module_pass_manager()
-    for name in PASSES:
-        getattr(passes, f"add_{_IN_PYTHON[name]}_pass")()
-    passes.run(module, builder)
+    builder.getModulePassManager().run(module, builder)
     if as_object:
         return bytes(machine.emit_object(module))
     return str(machine.emit_assembly(module)).encode()
-
-
-#: The same passes as the package names them.
-_IN_PYTHON = {
-    "AlwaysInliner": "always_inliner", "SROA": "sroa", "SimplifyCFG": "simplify_cfg",
-    "InstCombine": "instruction_combine", "JumpThreading": "jump_threading", "NewGVN": "new_gvn",
-    "DSE": "dead_store_elimination", "ADCE": "aggressive_dce",
-}  # fmt: skip
 
 
 def _library() -> str | None:
@@ -174,12 +156,7 @@ def _directly(path: str, ir: bytes, as_object: bool) -> bytes:
         ct.c_char_p(b"default"), ct.c_char_p(b"jitdefault"), number(0), number(0), empty,
     )  # fmt: skip
     builder = lib.pointer("CreatePassBuilder", machine, lib.pointer("CreatePipelineTuningOptions"))
-    passes = lib.pointer("CreateNewModulePassManager")
-    for name in PASSES:
-        if name == "JumpThreading":
-            lib.call("AddJumpThreadingPass_module", None, passes, number(-1))  # -1: the threshold is LLVM's
-        else:
-            lib.call(f"module_Add{name}Pass", None, passes)
+    passes = lib.pointer("buildPerModuleDefaultPipeline", builder, number(LEVEL))
     lib.call("RunNewModulePassManager", None, passes, module, builder)
     buffer = lib.call("TargetMachineEmitToMemory", ct.c_void_p, machine, module, number(as_object), where)
     if not buffer:
