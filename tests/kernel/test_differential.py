@@ -75,8 +75,7 @@ def compare(text: str, functions: int, source: random.Random, tally: Tally) -> N
         try:
             live = stack.enter_context(running(made))
         except VerifierError as err:
-            # The second is a defect of the compiler, rare and loud: LLVM merges reads of two fields of a context.
-            assert "too complex" in str(err) or "a computed address" in str(err), f"{err}\n{text}"
+            assert "too complex" in str(err), f"{err}\n{text}"
             tally.too_complex += 1
             return
         for at in range(functions):
@@ -129,7 +128,7 @@ def test_generated_functions_agree_with_cpython(capsys: pytest.CaptureFixture[st
     agree()
     with capsys.disabled():
         print(f"\n  {tally.functions} functions, {tally.compared} comparisons, {tally.stray} inputs left out")
-    assert tally.too_complex <= MODULES // 10
+    assert tally.too_complex <= MODULES // 20
     assert tally.functions >= FUNCTIONS * (MODULES - tally.too_complex)
     assert tally.compared >= 10 * MODULES
     assert tally.compared > 2 * tally.stray, "too many of the inputs leave 64 bits: the generator needs more casts"

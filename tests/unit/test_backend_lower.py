@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from backend_tir import (
     BTF,
+    CTX,
     LOC,
     MEM,
     Prog,
@@ -19,6 +20,7 @@ from backend_tir import (
     at,
     bin,
     c,
+    cmp,
     for_,
     g,
     glob,
@@ -316,6 +318,32 @@ def test_a_loop_over_memory_does_not_become_a_library_call() -> None:
     place = tir.Offset(MEM, LOC, glob("area"), 0, g(i))
     prog.body(for_(i, c(0), c(5000), [store(place, c(0), tir.U8)], 5000), ret(c(0)))
     assert "memset" not in assembly(lower(prog.module))
+
+
+def test_an_address_is_finished_where_it_is_used() -> None:
+    """LLVM may join what stands before the branches of the value; the verifier refuses a context reached that way."""
+    prog = Prog()
+    either = tir.Or(tir.BOOL, LOC, cmp("slt", prog.word(0), c(3)), cmp("ne", prog.word(1), c(4)))
+    prog.body(prog.out(31, tir.Cond(tir.S64, LOC, either, c(1), c(2))), ret(c(0)))
+    lines = lower(prog.module).splitlines()
+    (at,) = [n for n, line in enumerate(lines) if line.lstrip().startswith("store i64 ") and ", ptr %e" not in line]
+    assert lines[at - 1].strip().startswith(f"{lines[at].split('ptr ')[1].split(',')[0]} = getelementptr i8, ptr ")
+    assert "i64 248" in lines[at - 1]
+
+
+def test_the_offset_of_a_context_s_field_serves_one_access() -> None:
+    record = tir.KStruct("trace_event_raw_sys_exit", "struct", 24)
+    word = tir.KField("id", 64, 0, tir.KInt("long", 8, True))
+    texts = []
+    for pointer in (CTX, BTF):
+        prog = Prog()
+        base = var("base", pointer)
+        field = load(tir.FieldAddr(pointer, LOC, g(base), tir.Access(record, (word,))), tir.S64)
+        prog.body(set_(base, g(prog.ctx)), ret(add(field, field)))
+        texts.append(lower(prog.module))
+    offset = 'i64, ptr @"llvm.trace_event_raw_sys_exit:0:8$0:0"'
+    assert [text.count(f"load volatile {offset}") for text in texts] == [2, 0]
+    assert texts[1].count(f"load {offset}") == 2
 
 
 # --------------------------------------------------------------------------

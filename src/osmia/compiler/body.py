@@ -172,9 +172,10 @@ class Body:
         self.declare(f"{llvm_type} {name}(i32, {llvm_type}) #1")
         return self.let(f"call {llvm_type} {name}(i32 {self.shared.barrier_count}, {llvm_type} {operand})")
 
-    def core(self, name: str) -> str:
-        """The value of a relocation global."""
-        return self.let(f"load i64, ptr {name}, align 8")
+    def core(self, name: str, volatile: bool = False) -> str:
+        """The value of a relocation global; ``volatile``: LLVM must not take one reading of it for another."""
+        word = "load volatile" if volatile else "load"
+        return self.let(f"{word} i64, ptr {name}, align 8")
 
     def gep(self, base: str, offset: int | str) -> str:
         """``base`` plus ``offset`` bytes."""

@@ -304,7 +304,9 @@ def _offset(b: Body, e: tir.Offset) -> str:
 def _field_addr(b: Body, e: tir.FieldAddr) -> str:
     address = b.value(e.addr)
     b.at(e.loc)
-    offset = b.core(b.shared.core.field(e.access, "offset"))
+    # A context's offset has to end up in the instruction that uses it, so that none may serve two.
+    of_context = isinstance(e.addr.type, tir.Ptr) and e.addr.type.space == "ctx"
+    offset = b.core(b.shared.core.field(e.access, "offset"), volatile=of_context)
     if isinstance(e.addr.type, tir.Int):  # a bare number (kernel and user addresses): plain arithmetic
         return b.opaque(b.let(f"add i64 {address}, {offset}"), "i64")
     return b.opaque(b.gep(address, offset), "ptr")

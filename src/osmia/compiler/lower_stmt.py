@@ -35,10 +35,17 @@ def _set(b: Body, s: tir.Set) -> None:
 
 
 def _store(b: Body, s: tir.Store) -> None:
-    address = b.value(s.addr)
+    # What is constant in the address is added after the value: with branches between the two, LLVM may join the sums
+    # of several ways, and the verifier refuses a context that is reached by such an address.
+    base: tir.Expr = s.addr
+    offset = 0
+    while isinstance(base, tir.Offset) and base.index is None:
+        offset += base.offset
+        base = base.addr
+    address = b.value(base)
     value = b.value(s.value)
     b.at(s.loc)
-    store(b, address, coerce(b, value, s.value.type, s.mem), s.mem)
+    store(b, b.gep(address, offset), coerce(b, value, s.value.type, s.mem), s.mem)
 
 
 def _copy(b: Body, s: tir.Copy) -> None:

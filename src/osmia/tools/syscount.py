@@ -63,12 +63,11 @@ def enter(call):
 
 @tracepoint("raw_syscalls:sys_exit")
 def leave(call):
-    made, ret = call.id, call.ret
-    number = called(made)
-    if made < 0 or not counted(number):
+    number = called(call.id)
+    if call.id < 0 or not counted(number):
         return
     start = since.take() if latency else 0
-    if start is None or (failures and ret >= 0) or (error and ret != -error):
+    if start is None or (failures and call.ret >= 0) or (error and call.ret != -error):
         return
     key = number
     if by_process:
