@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import EXAMPLES, REPO, Tool, loop_device, workload
-from patience import patient
+from patience import PATIENCE, patient
 from test_biolatency import direct
 
 pytestmark = pytest.mark.kernel
@@ -89,8 +89,10 @@ def test_profile() -> None:
     found = re.search(rf"{busy.pid}\D+sleeper\D+(\d+)", tool.stdout)
     assert found, tool.stdout
     expected = 99 * (used.ru_utime + used.ru_stime)
-    # On a busy machine a process runs in short pieces, and each of its samples is a matter of chance.
-    assert expected > 10 and abs(int(found[1]) - expected) <= 5 * expected**0.5
+    if PATIENCE > 1:  # an emulator's timer fires when it can
+        assert expected > 10 and abs(int(found[1]) - expected) <= 5 * expected**0.5
+    else:
+        assert expected > 30 and 0.85 * expected - 2 <= int(found[1]) <= 1.15 * expected + 2
 
 
 @pytest.mark.feature("B12 examples")

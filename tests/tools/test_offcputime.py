@@ -64,9 +64,8 @@ def test_ten_sleeps_of_50_ms_under_exactly_that_chain() -> None:
     frames = stack.split(";")
     assert frames[0] == "naps" and ";main;outer;middle;inner;" in stack
     assert not any("bpf" in frame for frame in frames)
-    # Not a microsecond less than it slept (but for a stack that the kernel did not give), nor more than it took.
-    whole = sum(int(n) for stack, _, n in (line.rpartition(" ") for line in tool.stdout.splitlines()) if stack)
-    assert usecs >= 400_000 and 500_000 <= whole <= took
+    # Not a microsecond less than it slept, unless the account says that something was lost, nor more than it took.
+    assert (500_000 if not tool.stderr else 400_000) <= usecs <= took, tool.stderr
 
 
 def test_json_and_text() -> None:
