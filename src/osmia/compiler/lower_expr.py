@@ -271,9 +271,10 @@ def _load(b: Body, e: tir.Load) -> str:
     space = _space(e.addr)
     if space not in _DIRECT:
         raise InternalError(f"direct load through a {space} pointer")
-    address = b.value(e.addr)
+    base, offset = without_constants(e.addr)
+    start = b.value(base)
     b.at(e.loc)
-    value = load(b, address, e.mem, e.volatile)
+    value = load(b, finished(b, base, start, offset), e.mem, e.volatile)
     if space == "ctx":
         # LLVM would merge the loads of two branches into one through a chosen
         # address, which the verifier refuses for the context.
@@ -281,6 +282,28 @@ def _load(b: Body, e: tir.Load) -> str:
             return coerce(b, b.opaque(to_int(b, value, e.mem), "i64"), tir.U64, e.type)
         value = b.opaque(value, value_type(e.mem))
     return coerce(b, value, _value_of(e.mem), e.type)
+
+
+def without_constants(e: tir.Expr) -> tuple[tir.Expr, int]:
+    """The address ``e`` in two: where it starts, and what is constant in it, for :func:`finished`."""
+    offset = 0
+    while isinstance(e, tir.Offset) and e.index is None:
+        offset += e.offset
+        e = e.addr
+    return e, offset
+
+
+def finished(b: Body, base: tir.Expr, start: str, offset: int) -> str:
+    """The address ``offset`` bytes behind ``base``, whose value is ``start``; to be called right before its use.
+
+    The verifier takes a context with a constant offset in the instruction
+    itself and nothing else, and LLVM likes to add it up before, above a branch
+    for both ways: this intrinsic is there to keep it from that.
+    """
+    if offset and _space(base) == "ctx":
+        b.declare("ptr @llvm.preserve.static.offset(ptr) #1")
+        start = b.let(f"call ptr @llvm.preserve.static.offset(ptr {start})")
+    return b.gep(start, offset)
 
 
 def _space(e: tir.Expr) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 
 from osmia.compiler import tir
 from osmia.compiler.body import Body
-from osmia.compiler.lower_expr import abi_type, as_bool, as_int, coerce, set_local, store
+from osmia.compiler.lower_expr import (
+    abi_type,
+    as_bool,
+    as_int,
+    coerce,
+    finished,
+    set_local,
+    store,
+    without_constants,
+)
 from osmia.compiler.lower_loop import give_back, leave_callback, lower_for, lower_while
 from osmia.errors import InternalError
 
@@ -35,17 +44,11 @@ def _set(b: Body, s: tir.Set) -> None:
 
 
 def _store(b: Body, s: tir.Store) -> None:
-    # What is constant in the address is added after the value: with branches between the two, LLVM may join the sums
-    # of several ways, and the verifier refuses a context that is reached by such an address.
-    base: tir.Expr = s.addr
-    offset = 0
-    while isinstance(base, tir.Offset) and base.index is None:
-        offset += base.offset
-        base = base.addr
-    address = b.value(base)
+    base, offset = without_constants(s.addr)
+    start = b.value(base)
     value = b.value(s.value)
     b.at(s.loc)
-    store(b, b.gep(address, offset), coerce(b, value, s.value.type, s.mem), s.mem)
+    store(b, finished(b, base, start, offset), coerce(b, value, s.value.type, s.mem), s.mem)
 
 
 def _copy(b: Body, s: tir.Copy) -> None:
