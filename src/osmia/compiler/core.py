@@ -116,6 +116,17 @@ class Fn:
     def emit(self, stmt: tir.Stmt) -> None:
         self.block.append(stmt)
 
+    def program_context(self) -> tir.Expr:
+        """An entry program's only parameter: what the kernel gives it."""
+        return self.get(self.func.params[0])
+
+    def hold(self, name: str, value: Val) -> Var:
+        """A variable with ``value`` in it."""
+        locals_ = [self.local(kind, name) for kind in components(value.ft)]
+        for local, part in zip(locals_, value.exprs, strict=True):
+            self.set(local, part)
+        return Var(value.ft, locals_)
+
     def into(self, block: list[tir.Stmt]) -> _Into:
         """Emit into ``block`` for a while: ``with fn.into(block): …``."""
         return _Into(self, block)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from osmia.compiler import entry_functions, entry_net, entry_perf, entry_user, kmem, tir
 from osmia.compiler import syntax as ast
-from osmia.compiler.core import Fn, Record, Var
+from osmia.compiler.core import Fn, Record
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
-from osmia.compiler.values import FT, SINT, UINT, TConst, TEmbed, TPtr, Val, components
+from osmia.compiler.values import FT, SINT, UINT, TConst, TEmbed, TPtr, Val
 from osmia.errors import NotFound
 from osmia.lang.maps import Map
 from osmia.lang.probes import Hook, Prog
@@ -77,19 +77,8 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     elif hook.kind == "iter":
         value = Val(TConst(IterRecord(fn, hook.target, hook.params.get("map"))), [])
     else:
-        value = Val(TPtr("ctx", None), [_context(fn)])
-    fn.params[names[0]] = _variable(fn, names[0], value)
-
-
-def _variable(fn: Fn, name: str, value: Val) -> Var:
-    locals_ = [fn.local(kind, name) for kind in components(value.ft)]
-    for local, part in zip(locals_, value.exprs, strict=True):
-        fn.set(local, part)
-    return Var(value.ft, locals_)
-
-
-def _context(fn: Fn) -> tir.Expr:
-    return fn.get(fn.func.params[0])
+        value = Val(TPtr("ctx", None), [fn.program_context()])
+    fn.params[names[0]] = fn.hold(names[0], value)
 
 
 def _check_same(fn: Fn, hook: Hook, first: Val, value: Val, other: str) -> None:
@@ -111,7 +100,7 @@ def _tracepoint(fn: Fn, hook: Hook, target: str) -> Val:
     if kt is None:
         raise NotFound(f"this kernel has no tracepoint {target}", where=_place(fn),
                        fix=f"see /sys/kernel/tracing/events/{category}")
-    return Val(TPtr("ctx", kt), [_context(fn)])
+    return Val(TPtr("ctx", kt), [fn.program_context()])
 
 
 def _place(fn: Fn) -> str:
@@ -234,8 +223,8 @@ def _positional(fn: Fn, names: list[str], hook: Hook) -> None:
     if len(names) > len(kinds):
         fn.fail(fn.source.node.args.args[len(kinds)], f"{hook.target} has {len(kinds)} arguments, not {len(names)}")
     for at, (name, kt) in enumerate(zip(names, kinds, strict=False)):
-        place = fn.offset(_context(fn), 8 * at)
-        fn.params[name] = _variable(fn, name, _raw_argument(fn, hook, place, kt))
+        place = fn.offset(fn.program_context(), 8 * at)
+        fn.params[name] = fn.hold(name, _raw_argument(fn, hook, place, kt))
 
 
 def _raw_argument(fn: Fn, hook: Hook, place: tir.Expr, kt: KT) -> Val:

@@ -13,12 +13,12 @@ import os
 from osmia.compiler import signatures, tir
 from osmia.compiler import syntax as ast
 from osmia.compiler.annotations import annotated, as_type
-from osmia.compiler.core import Fn, Var
+from osmia.compiler.core import Fn
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
 from osmia.compiler.layout import int_type
 from osmia.compiler.signatures import IN_REGISTERS, Signature, width
-from osmia.compiler.values import SINT, UINT, TPtr, Val, components
+from osmia.compiler.values import SINT, UINT, TPtr, Val
 from osmia.errors import NotFound
 from osmia.lang.probes import Hook, Prog
 from osmia.obj import consts, ptregs
@@ -51,22 +51,11 @@ def bind(fn: Fn, prog: Prog, hook: Hook) -> None:
         if arg.arg == RET and not _is_parameter(known, at):
             _check_ret(fn, hook, args, at)
             if RET in used:
-                fn.params[RET] = _variable(fn, RET, _result(fn, hook, known, arg))
+                fn.params[RET] = fn.hold(RET, _result(fn, hook, known, arg))
             continue
         _check_argument(fn, hook, known, arg, at)
         if arg.arg in used:
-            fn.params[arg.arg] = _variable(fn, arg.arg, _argument(fn, hook, known, arg, at, slots[at]))
-
-
-def _variable(fn: Fn, name: str, value: Val) -> Var:
-    locals_ = [fn.local(kind, name) for kind in components(value.ft)]
-    for local, part in zip(locals_, value.exprs, strict=True):
-        fn.set(local, part)
-    return Var(value.ft, locals_)
-
-
-def _context(fn: Fn) -> tir.Expr:
-    return fn.get(fn.func.params[0])
+            fn.params[arg.arg] = fn.hold(arg.arg, _argument(fn, hook, known, arg, at, slots[at]))
 
 
 def _inside(fn: Fn, prog: Prog, hook: Hook, args: list[ast.arg]) -> None:
@@ -77,7 +66,7 @@ def _inside(fn: Fn, prog: Prog, hook: Hook, args: list[ast.arg]) -> None:
         fn.fail(args[0], f"inside of {hook.target.partition('+')[0]} its arguments are not in their registers any more",
                 f"def {prog.name}(regs): ... reads registers by name")
     kind = kernel_type(fn, args[0], "struct pt_regs")
-    fn.params["regs"] = _variable(fn, "regs", Val(TPtr("ctx", kind), [_context(fn)]))
+    fn.params["regs"] = fn.hold("regs", Val(TPtr("ctx", kind), [fn.program_context()]))
 
 
 # --------------------------------------------------------------------------
@@ -179,7 +168,7 @@ def _typed(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_registers: b
     if kt.kind == "ptr":
         target = kt.target()
         if direct and target.kind in ("struct", "union"):
-            return Val(TPtr("btf", target), [fn.load(fn.offset(_context(fn), 8 * slot), tir.Ptr("btf"))])
+            return Val(TPtr("btf", target), [fn.load(fn.offset(fn.program_context(), 8 * slot), tir.Ptr("btf"))])
         what = target if target.kind != "void" else None
         plain = target.kind in ("void", "int", "char", "bool")
         return Val(TPtr("kernel", what), [_raw(fn, hook, slot, tracked=not plain)])
@@ -223,11 +212,11 @@ def _result(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg) -> Val:
         fn.fail(arg, f"{known} returns nothing", "leave ret out")
     if hook.kind in _BY_REGISTER:
         machine = _machine(fn)
-        raw = fn.load(fn.offset(_context(fn), machine.offsets[machine.ret]), tir.U64)
+        raw = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ret]), tir.U64)
     elif kind is None and kt is not None and kt.kind == "ptr" and kt.target().kind in ("struct", "union"):
-        return Val(TPtr("btf", kt.target()), [fn.load(fn.offset(_context(fn), 8 * slot), tir.Ptr("btf"))])
+        return Val(TPtr("btf", kt.target()), [fn.load(fn.offset(fn.program_context(), 8 * slot), tir.Ptr("btf"))])
     else:
-        raw = fn.load(fn.offset(_context(fn), 8 * slot), tir.U64)
+        raw = fn.load(fn.offset(fn.program_context(), 8 * slot), tir.U64)
     if kind is not None:
         return as_type(fn, arg, raw, kind)
     if kt is None or kt.kind == "void":
@@ -245,12 +234,12 @@ def _raw(fn: Fn, hook: Hook, slot: int, tracked: bool = False) -> tir.Expr:
     if hook.kind in _BY_SLOT:
         if tracked and hook.kind != "lsm":
             return _by_helper(fn, slot)
-        return fn.load(fn.offset(_context(fn), 8 * slot), tir.U64)
+        return fn.load(fn.offset(fn.program_context(), 8 * slot), tir.U64)
     machine = _machine(fn)
     offset, on_stack = machine.argument(slot)
     if not on_stack:
-        return fn.load(fn.offset(_context(fn), offset), tir.U64)
-    stack = fn.load(fn.offset(_context(fn), machine.offsets[machine.sp]), tir.U64)
+        return fn.load(fn.offset(fn.program_context(), offset), tir.U64)
+    stack = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.sp]), tir.U64)
     scratch = fn.slot("stack argument", tir.U64)
     fn.do(consts.BPF_FUNC_probe_read_kernel, scratch, fn.num(8), fn.bin("add", stack, fn.num(offset), False))
     return fn.load(scratch, tir.U64)
@@ -260,7 +249,7 @@ def _by_helper(fn: Fn, slot: int) -> tir.Expr:
     """A pointer to a pointer or to a function: the verifier knows no type for it, bpf_get_func_arg (5.17) asks none."""
     scratch = fn.slot("argument", tir.U64)
     fn.store(scratch, fn.num(0), tir.U64)
-    fn.do(consts.BPF_FUNC_get_func_arg, _context(fn), fn.num(slot), scratch)
+    fn.do(consts.BPF_FUNC_get_func_arg, fn.program_context(), fn.num(slot), scratch)
     return fn.load(scratch, tir.U64)
 
 
@@ -292,7 +281,7 @@ def func_ip(fn: Fn, node: ast.Call) -> Val:
         if kind not in ("kprobe", "kprobe.multi"):
             return fn.num(0, False)
         machine = _machine(fn)
-        ip = fn.load(fn.offset(_context(fn), machine.offsets[machine.ip]), tir.U64)
+        ip = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ip]), tir.U64)
         # A kprobe's handler sees the address after the one-byte breakpoint on x86.
         return fn.bin("sub", ip, fn.num(1 if machine is ptregs.X86_64 else 0), False)
 
@@ -304,7 +293,7 @@ def attach_cookie(fn: Fn, node: ast.Call) -> Val:
     _no_arguments(fn, node, "attach_cookie")
     if fn.func.section.partition("/")[0] in ("uprobe", "uretprobe", "usdt"):
         # Older kernels get a copy of the program per place, with the number in it: see osmia.load.cookies.
-        return Val(UINT, [fn.helper(consts.BPF_FUNC_get_attach_cookie, _context(fn), result=tir.U64)])
+        return Val(UINT, [fn.helper(consts.BPF_FUNC_get_attach_cookie, fn.program_context(), result=tir.U64)])
     name = "BPF_FUNC_get_attach_cookie"
     return _if_kernel_has(fn, node, consts.BPF_FUNC_get_attach_cookie, name, lambda: fn.num(0, False))
 
@@ -321,7 +310,7 @@ def _if_kernel_has(fn: Fn, node: ast.Call, id: int, name: str, otherwise: Callab
     result = fn.local(tir.U64, node.func.id if isinstance(node.func, ast.Name) else "result")
     there: list[tir.Stmt] = []
     with fn.into(there):
-        fn.set(result, fn.helper(id, _context(fn), result=tir.U64))
+        fn.set(result, fn.helper(id, fn.program_context(), result=tir.U64))
     older: list[tir.Stmt] = []
     with fn.into(older):
         fn.set(result, otherwise())

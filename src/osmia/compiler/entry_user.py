@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from osmia.compiler import entry_functions, kmem, tir
 from osmia.compiler.annotations import annotated, as_type
-from osmia.compiler.core import Fn, Var
-from osmia.compiler.values import SINT, UINT, Val, components
+from osmia.compiler.core import Fn
+from osmia.compiler.values import SINT, UINT, Val
 from osmia.lang.probes import Hook
 from osmia.lang.user_probes import USDT_MAP, USDT_PLACES
 from osmia.obj import consts, ptregs
@@ -49,7 +49,7 @@ def bind(fn: Fn, names: list[str], hook: Hook) -> None:
                     "leave the parameters out, or probe the function's start")
         kind = annotated(fn, arg)
         raw = _call_argument(fn, machine, at)
-        fn.params[arg.arg] = _variable(fn, arg.arg, as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
+        fn.params[arg.arg] = fn.hold(arg.arg, as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
 
 
 def _returned(fn: Fn, names: list[str], machine: ptregs.Machine) -> None:
@@ -60,31 +60,20 @@ def _returned(fn: Fn, names: list[str], machine: ptregs.Machine) -> None:
     if not names:
         return
     arg = fn.source.node.args.args[0]
-    raw = fn.load(fn.offset(_context(fn), machine.offsets[machine.ret]), tir.U64)
+    raw = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ret]), tir.U64)
     kind = annotated(fn, arg)
-    fn.params["ret"] = _variable(fn, "ret", as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
+    fn.params["ret"] = fn.hold("ret", as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
 
 
 def _call_argument(fn: Fn, machine: ptregs.Machine, at: int) -> tir.Expr:
     offset, on_stack = machine.argument(at)
     if not on_stack:
-        return fn.load(fn.offset(_context(fn), offset), tir.U64)
-    stack = fn.load(fn.offset(_context(fn), machine.offsets[machine.sp]), tir.U64)
+        return fn.load(fn.offset(fn.program_context(), offset), tir.U64)
+    stack = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.sp]), tir.U64)
     scratch = fn.slot("read", tir.U64)
     fn.store(scratch, fn.num(0), tir.U64)
     fn.do(kmem.READ["user"], scratch, fn.num(8), fn.offset(stack, offset))
     return fn.load(scratch, tir.U64)
-
-
-def _context(fn: Fn) -> tir.Expr:
-    return fn.get(fn.func.params[0])
-
-
-def _variable(fn: Fn, name: str, value: Val) -> Var:
-    locals_ = [fn.local(kind, name) for kind in components(value.ft)]
-    for local, part in zip(locals_, value.exprs, strict=True):
-        fn.set(local, part)
-    return Var(value.ft, locals_)
 
 
 # --------------------------------------------------------------------------
@@ -99,7 +88,7 @@ def _usdt(fn: Fn, names: list[str]) -> None:
         return
     places = _define_map(fn)
     place = fn.slot(("key", "u32"), tir.U32)
-    fn.store(place, fn.helper(consts.BPF_FUNC_get_attach_cookie, _context(fn), result=tir.U64), tir.U32)
+    fn.store(place, fn.helper(consts.BPF_FUNC_get_attach_cookie, fn.program_context(), result=tir.U64), tir.U32)
     record = fn.local(tir.Ptr("mem"), "usdt")
     look = fn.helper(consts.BPF_FUNC_map_lookup_elem, fn.global_(places), place, result=tir.Ptr("mem"))
     fn.set(record, look)
@@ -107,11 +96,11 @@ def _usdt(fn: Fn, names: list[str]) -> None:
     reader = _reader(fn)
     for at, arg in enumerate(args):
         where = fn.offset(fn.get(record), _HEAD + _BYTES * at)
-        raw = fn.keep(tir.Call(tir.U64, fn.loc, reader, [_context(fn), where]))
+        raw = fn.keep(tir.Call(tir.U64, fn.loc, reader, [fn.program_context(), where]))
         kind = annotated(fn, arg)
         # The size and sign are the probe's own, so the number is right as it is.
         value = as_type(fn, arg, raw, kind) if kind else Val(SINT, [tir.Convert(tir.S64, fn.loc, raw, tir.S64)])
-        fn.params[arg.arg] = _variable(fn, arg.arg, value)
+        fn.params[arg.arg] = fn.hold(arg.arg, value)
 
 
 def _define_map(fn: Fn) -> str:
