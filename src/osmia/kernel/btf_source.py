@@ -63,16 +63,21 @@ def kernel_id() -> str:
 def _build_id() -> str:
     try:
         with open("/sys/kernel/notes", "rb", buffering=0) as file:
-            notes = file.read(65536)
+            return build_id(file.read(65536))
     except OSError:
         return ""
+
+
+def build_id(notes: bytes) -> str:
+    """The build id among ELF notes, in hexadecimal; empty where there is none."""
     at = 0
     while at + 12 <= len(notes):
         name_size, size, kind = struct.unpack_from("<III", notes, at)
-        name = notes[at + 12 : at + 12 + name_size]
         start = at + 12 + (name_size + 3 & ~3)
-        if kind == 3 and name == b"GNU\0":  # NT_GNU_BUILD_ID
-            return bytes(notes[start : start + size]).hex()
+        if start + size > len(notes):
+            break
+        if kind == 3 and notes[at + 12 : at + 12 + name_size] == b"GNU\0":  # NT_GNU_BUILD_ID
+            return notes[start : start + size].hex()
         at = start + (size + 3 & ~3)
     return ""
 

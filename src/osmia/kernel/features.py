@@ -104,35 +104,34 @@ def _core_relo() -> bool | None:
     return True
 
 
-def _perf_link() -> bool | None:
-    # A known attach type gets as far as looking at the (bad) perf fd.
+def _link(
+    prog_type: int, attach_type: int, target: int, answers: dict[int, bool], *,
+    loaded_as: int = 0, btf_id: int = 0, flags: int = 0, tail: bytes = b"", linked: bool | None = None,
+) -> bool | None:  # fmt: skip
+    """What a link that cannot be made says: ``answers`` by errno; ``linked`` if it can be made after all."""
     try:
-        prog = bpf.prog_load(consts.BPF_PROG_TYPE_TRACEPOINT, _RETURN_0, "GPL")
+        prog = bpf.prog_load(prog_type, _RETURN_0, "GPL", attach_type=loaded_as, attach_btf_id=btf_id)
     except OSError:
         return None
     try:
-        bpf.link_create(prog, -1 & 0xFFFFFFFF, consts.BPF_PERF_EVENT)
+        os.close(bpf.link_create(prog, target, attach_type, flags=flags, tail=tail))
     except OSError as e:
-        return {errno.EBADF: True, errno.EINVAL: False}.get(e.errno or 0)
+        return answers.get(e.errno or 0)
     finally:
         os.close(prog)
-    return None
+    return linked
+
+
+def _perf_link() -> bool | None:
+    # A known attach type gets as far as looking at the (bad) perf fd.
+    answers = {errno.EBADF: True, errno.EINVAL: False}
+    return _link(consts.BPF_PROG_TYPE_TRACEPOINT, consts.BPF_PERF_EVENT, -1 & 0xFFFFFFFF, answers)
 
 
 def _tcx() -> bool | None:
     # A kernel that knows the attach type looks for the (impossible) device.
-    kind = consts.BPF_TCX_INGRESS
-    try:
-        prog = bpf.prog_load(consts.BPF_PROG_TYPE_SCHED_CLS, _RETURN_0, "GPL", attach_type=kind)
-    except OSError:
-        return None
-    try:
-        os.close(bpf.link_create(prog, 0x7FFFFFFF, kind))
-    except OSError as e:
-        return {errno.ENODEV: True, errno.EINVAL: False}.get(e.errno or 0)
-    finally:
-        os.close(prog)
-    return None
+    kind, answers = consts.BPF_TCX_INGRESS, {errno.ENODEV: True, errno.EINVAL: False}
+    return _link(consts.BPF_PROG_TYPE_SCHED_CLS, kind, 0x7FFFFFFF, answers, loaded_as=kind)
 
 
 def _batch_of(type: int) -> Probe:
@@ -206,22 +205,12 @@ def _uprobe_multi_pid() -> bool | None:
     # A directory is no file to probe; kernels that filter by process refuse the impossible pid before they see that.
     if not has("uprobe_multi"):
         return has("uprobe_multi")
-    kind = consts.BPF_TRACE_UPROBE_MULTI
-    try:
-        prog = bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, _RETURN_0, "GPL", attach_type=kind)
-    except OSError:
-        return None
     from osmia.kernel.door import address
 
-    path, offset = b"/\0", bytes(8)
+    kind, path, offset = consts.BPF_TRACE_UPROBE_MULTI, b"/\0", bytes(8)
     tail = struct.pack("<QQQQIIiI", address(path), address(offset), 0, 0, 1, 0, -1, 0)
-    try:
-        os.close(bpf.link_create(prog, 0, kind, tail=tail))
-    except OSError as e:
-        return {errno.EINVAL: True, errno.EBADF: False, errno.ESRCH: False}.get(e.errno or 0)
-    finally:
-        os.close(prog)
-    return None
+    answers = {errno.EINVAL: True, errno.EBADF: False, errno.ESRCH: False}
+    return _link(consts.BPF_PROG_TYPE_KPROBE, kind, 0, answers, loaded_as=kind, tail=tail)
 
 
 def _fentry() -> bool | None:
@@ -269,39 +258,20 @@ def _iterator_pid() -> bool | None:
     from osmia.kernel import btf_source
     from osmia.kernel.door import address
 
-    id = btf_source.type_id("bpf_iter_task", 12)
-    try:
-        prog = bpf.prog_load(
-            consts.BPF_PROG_TYPE_TRACING, _RETURN_0, "GPL", attach_type=consts.BPF_TRACE_ITER, attach_btf_id=id
-        )
-    except OSError:
-        return None
     info = struct.pack("<III4x", 1, 1, 0)  # union bpf_iter_link_info.task: tid, pid, pid_fd
-    try:
-        tail = struct.pack("<QI", address(info), len(info))
-        os.close(bpf.link_create(prog, 0, consts.BPF_TRACE_ITER, tail=tail))
-    except OSError as e:
-        # E2BIG: the words are behind the end of the structure that the kernel knows, which had a map's fd only.
-        return {errno.EINVAL: True, errno.E2BIG: False}.get(e.errno or 0)
-    finally:
-        os.close(prog)
-    return False
+    # E2BIG: the words are behind the end of the structure that the kernel knows, which had a map's fd only.
+    return _link(
+        consts.BPF_PROG_TYPE_TRACING, consts.BPF_TRACE_ITER, 0, {errno.EINVAL: True, errno.E2BIG: False},
+        loaded_as=consts.BPF_TRACE_ITER, btf_id=btf_source.type_id("bpf_iter_task", 12),
+        tail=struct.pack("<QI", address(info), len(info)), linked=False,
+    )  # fmt: skip
 
 
 def _xdp_link() -> bool | None:
     # The loopback device (number 1 everywhere) has no hardware to run programs: a kernel that knows links says so.
     hardware = 1 << 3  # XDP_FLAGS_HW_MODE, include/uapi/linux/if_link.h
-    try:
-        prog = bpf.prog_load(consts.BPF_PROG_TYPE_XDP, _RETURN_0, "GPL")
-    except OSError:
-        return None
-    try:
-        os.close(bpf.link_create(prog, 1, consts.BPF_XDP, flags=hardware))
-    except OSError as e:
-        return {errno.EOPNOTSUPP: True, errno.EINVAL: False}.get(e.errno or 0)
-    finally:
-        os.close(prog)
-    return None
+    answers = {errno.EOPNOTSUPP: True, errno.EINVAL: False}
+    return _link(consts.BPF_PROG_TYPE_XDP, consts.BPF_XDP, 1, answers, flags=hardware)
 
 
 def _all_walked() -> bool | None:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-import struct
+
+from osmia.kernel.btf_source import build_id
 
 MODULES = "/proc/modules"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -47,20 +48,6 @@ def boot() -> str:
 def kernel_build_id() -> str:
     """The running kernel's build id; empty if it was built without one."""
     return build_id(_read(NOTES))
-
-
-def build_id(notes: bytes) -> str:
-    """The build id among ELF notes, in hexadecimal; empty where there is none."""
-    at = 0
-    while at + 12 <= len(notes):
-        name_size, size, kind = struct.unpack_from("<III", notes, at)
-        start = at + 12 + (name_size + 3 & ~3)
-        if start + size > len(notes):
-            break
-        if kind == 3 and notes[at + 12 : at + 12 + name_size] == b"GNU\0":
-            return notes[start : start + size].hex()
-        at = start + (size + 3 & ~3)
-    return ""
 
 
 def _read(path: str) -> bytes:

@@ -42,12 +42,6 @@ fanotify_init fanotify_mark prlimit64 name_to_handle_at open_by_handle_at clock_
 getcpu process_vm_readv process_vm_writev kcmp finit_module sched_setattr sched_getattr renameat2 seccomp getrandom
 memfd_create kexec_file_load bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2
 pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq uretprobe uprobe
-424 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount
-fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr
-quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease
-futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue
-statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat
-removexattrat open_tree_attr file_getattr file_setattr listns
 """
 
 _GENERIC = """\
@@ -77,6 +71,10 @@ rt_tgsigqueueinfo perf_event_open accept4 recvmmsg
 sendmmsg process_vm_readv process_vm_writev kcmp finit_module sched_setattr sched_getattr renameat2 seccomp
 getrandom memfd_create bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect
 pkey_alloc pkey_free statx io_pgetevents rseq kexec_file_load
+"""
+
+#: Since number 424, all machines have the same.
+_EVERYWHERE = """\
 424 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount
 fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr
 quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease
@@ -93,7 +91,8 @@ def table(machine: str = "") -> dict[int, str]:
     """All calls of ``machine`` (``"x86_64"``; default: this one), by number; empty for one that is not known."""
     found: dict[int, str] = {}
     number = 0
-    for word in _TABLES.get(machine or os.uname().machine, "").split():
+    own = _TABLES.get(machine or os.uname().machine, "")
+    for word in (own + _EVERYWHERE if own else "").split():
         if word.isdecimal():
             number = int(word)
         else:
