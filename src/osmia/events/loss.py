@@ -58,39 +58,36 @@ class Losses:
         return found
 
 
+#: What is said of each kind: its first word is what it happened to, ``{n}`` how often, ``{s}`` makes that a plural,
+#: and ``{room}`` is what there was room for.
+_SENTENCES = {
+    "ring": "{what}: {n} event{s} lost: ring full{room}",
+    "map": "{what}: {n} update{s} lost: map full{room}",
+    "recorder": "{what}: {n} event{s} not recorded while it was being read",
+    "stack": "{what}: {n} stack{s} lost: another one has the same place (give it more entries)",
+    "places": "{what}: {n} stack{s} lost: there is room for {room} different ones",
+    "memory": "{what}: {n} stack{s} lost: the memory for stacks is full",
+    "unread": "{what}: {n} stack{s} could not be read",
+    "counter": "{what}: {n} reading{s} of the counter failed",
+    "negative": "{what}: {n} negative value{s} not in the histogram (a clock went backwards?)",
+    "missed": "{what}: {n} hit{s} missed by the probe (recursion, or too many calls at once)",
+    "skipped": "{what}: {n} run{s} skipped: a program was running on that CPU already",
+    "gone": "{what} was unloaded while it was traced",
+    "away": "{what}: no samples for {n} ms, because the CPU was offline",
+}
+
+
 def sentence(slot: Slot, count: int, sizes: dict[str, int]) -> str:
     """One line for people; ``sizes`` holds bytes of rings and entries of maps by name."""
-    number, size = f"{count:,}", sizes.get(slot.what, 0)
-    if slot.kind == "ring":
-        room = f" ({_bytes(size)}; --ring-size makes it larger)" if size else ""
-        return f"{slot.what}: {number} event{_s(count)} lost: ring full{room}"
-    if slot.kind == "map":
-        room = f" ({size:,} entries)" if size else ""
-        return f"{slot.what}: {number} update{_s(count)} lost: map full{room}"
-    if slot.kind == "recorder":
-        return f"{slot.what}: {number} event{_s(count)} not recorded while it was being read"
-    if slot.kind == "stack":
-        return f"{slot.what}: {number} stack{_s(count)} lost: another one has the same place (give it more entries)"
-    if slot.kind == "places":
-        kept = sizes.get(f"{slot.what}_ids", 0)
-        return f"{slot.what}: {number} stack{_s(count)} lost: there is room for {kept:,} different ones"
-    if slot.kind == "memory":
-        return f"{slot.what}: {number} stack{_s(count)} lost: the memory for stacks is full"
-    if slot.kind == "unread":
-        return f"{slot.what}: {number} stack{_s(count)} could not be read"
-    if slot.kind == "counter":
-        return f"{slot.what}: {number} reading{_s(count)} of the counter failed"
-    if slot.kind == "negative":
-        return f"{slot.what}: {number} negative value{_s(count)} not in the histogram (a clock went backwards?)"
-    if slot.kind == "missed":
-        return f"{slot.what}: {number} hit{_s(count)} missed by the probe (recursion, or too many calls at once)"
-    if slot.kind == "skipped":
-        return f"{slot.what}: {number} run{_s(count)} skipped: a program was running on that CPU already"
-    if slot.kind == "gone":
-        return f"{slot.what} was unloaded while it was traced"
-    if slot.kind == "away":
-        return f"{slot.what}: no samples for {number} ms, because the CPU was offline"
-    return f"{number} lost: {slot.what}"
+    size, room = sizes.get(slot.what, 0), ""
+    if slot.kind == "ring" and size:
+        room = f" ({_bytes(size)}; --ring-size makes it larger)"
+    elif slot.kind == "map" and size:
+        room = f" ({size:,} entries)"
+    elif slot.kind == "places":
+        room = f"{sizes.get(f'{slot.what}_ids', 0):,}"
+    words = _SENTENCES.get(slot.kind, "{n} lost: {what}")
+    return words.format(what=slot.what, n=f"{count:,}", s="" if count == 1 else "s", room=room)
 
 
 def as_json(found: list[tuple[Slot, int]]) -> dict[str, Any]:
@@ -100,10 +97,6 @@ def as_json(found: list[tuple[Slot, int]]) -> dict[str, Any]:
         key = slot.what if slot.kind == "text" else f"{slot.what}: {slot.kind}"
         out[key] = out.get(key, 0) + count
     return {"lost": out}
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
 
 
 def _bytes(size: int) -> str:
