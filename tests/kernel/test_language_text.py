@@ -124,7 +124,7 @@ def _insns(live: Running) -> int:
 
 
 def test_an_option_that_is_off_costs_nothing() -> None:
-    text = body("if deep:", "    for i in range(50):", "        hits[i] += ctx[1]", "        hits[63 - i] += 1", "ctx[31] = 1",
-                before='deep = option("--deep")\nhits = Array[u64](64)\n')
+    text = body("if deep:", "    for i in range(50):", "        hits[i] += ctx[1]", "        hits[63 - i] += 1",
+                "ctx[31] = 1", before='deep = option("--deep")\nhits = Array[u64](64)\n')
     with running(text) as off, running(module(text), {"deep": True}) as on:
         assert _insns(off) * 3 < _insns(on), "the verifier removes the branch that the option rules out"

@@ -160,6 +160,32 @@ def user_program(name: str) -> str:
     return prebuilt.user(name)
 
 
+class Commanded:
+    """The program ``NAME`` of ``tests/fixtures/user``, which does what it is told, line by line."""
+
+    def __init__(self, name: str, ends: bool = True) -> None:
+        self.ends = ends  # when there is nothing more to do; else it is killed
+        self.process = subprocess.Popen(
+            [user_program(name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.pid = str(self.process.pid)
+
+    def ask(self, *words: object) -> None:
+        """One command, done when this returns."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def __enter__(self) -> Commanded:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self.process.poll() is None and not self.ends:
+            self.process.kill()
+        self.process.communicate()
+
+
 def told(stderr: str) -> list[str]:
     """The lines of ``stderr`` but those about stacks that the kernel did not give: it has few buffers, all in use."""
     return [line for line in stderr.splitlines() if "could not be read" not in line]

@@ -5,40 +5,14 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
-from types import TracebackType
 
 import pytest
-from harness import Tool, osmia, patient, user_program
+from harness import Commanded, Tool, osmia, patient, user_program
 
 pytestmark = pytest.mark.kernel
 
 ENDS = patient(20)
-
-
-class Orders:
-    """The program ``orders.c``."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [user_program("orders")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self.pid = str(self.process.pid)
-
-    def ask(self, *words: object) -> None:
-        """One command, done when this returns."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
-
-    def __enter__(self) -> Orders:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.process.kill()
-        self.process.communicate()
 
 
 def functions(lines: list[str]) -> list[str]:
@@ -47,7 +21,7 @@ def functions(lines: list[str]) -> list[str]:
 
 
 def test_two_orders_of_two_mutexes() -> None:
-    with Orders() as orders:
+    with Commanded("orders", ends=False) as orders:
         tool = Tool("deadlock", orders.pid).start()
         orders.ask("forward", 3, 5)
         orders.ask("backward", 5, 3)
@@ -76,7 +50,7 @@ def test_two_orders_of_two_mutexes() -> None:
 
 def test_a_chain() -> None:
     """Five threads, each with an order of its own; none of them takes two mutexes that another takes."""
-    with Orders() as orders:
+    with Commanded("orders", ends=False) as orders:
         tool = Tool("deadlock", "--json", "-p", orders.pid).start()
         orders.ask("chain", 5)
         tool.wait(ENDS)
@@ -96,7 +70,7 @@ def test_a_chain() -> None:
 
 def test_threads_that_hang() -> None:
     """The second mutex is never had, but wanted."""
-    with Orders() as orders:
+    with Commanded("orders", ends=False) as orders:
         tool = Tool("deadlock", "--json", orders.pid).start()
         orders.ask("hang")
         tool.wait(ENDS)
@@ -109,7 +83,7 @@ def test_threads_that_hang() -> None:
 def test_one_order_is_no_cycle(tmp_path: Path) -> None:
     """2,000 pairs in one order, a recursive mutex, and one mutex after the other are none; the graph is exact."""
     graph = tmp_path / "graph.json"
-    with Orders() as orders:
+    with Commanded("orders", ends=False) as orders:
         tool = Tool("deadlock", "-p", orders.pid, "--dump-graph", str(graph)).start()
         orders.ask("many", 2000)
         orders.ask("twice")
@@ -126,7 +100,7 @@ def test_one_order_is_no_cycle(tmp_path: Path) -> None:
 
 def test_other_functions() -> None:
     """Functions by name, in a file by name; one that is not there is an error."""
-    with Orders() as orders:
+    with Commanded("orders", ends=False) as orders:
         orders.ask("many", 1)  # the library is mapped by now
         maps = Path(f"/proc/{orders.pid}/maps").read_text()
         library = next(word for word in maps.split() if re.search(r"/libc[.-].*so", word))

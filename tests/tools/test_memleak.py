@@ -6,38 +6,13 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
-from harness import Tool, eventually, osmia, patient, user_program
+from harness import Commanded, Tool, eventually, osmia, patient, user_program
 
 pytestmark = pytest.mark.kernel
-
-
-class Leaks:
-    """The program ``leaks.c``."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [user_program("leaks")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-        self.pid = str(self.process.pid)
-
-    def ask(self, *words: object) -> None:
-        """One command, done when this returns."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
-
-    def __enter__(self) -> Leaks:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.process.communicate()
 
 
 def last(tool: Tool) -> list[dict[str, Any]]:
@@ -59,7 +34,7 @@ def shown(tool: Tool) -> str:
 @pytest.mark.anywhere  # three million probes: a minute here, a quarter of an hour on an emulated CPU
 def test_one_place_among_a_million_allocations() -> None:
     """Each round of churn allocates six times and frees everything; 7 rounds of the leak are spread among it."""
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "--json", "-o", "0", "-p", leaks.pid).start()
         for _ in range(7):
             leaks.ask("churn", 23_810)
@@ -74,7 +49,7 @@ def test_one_place_among_a_million_allocations() -> None:
 
 def test_each_kind() -> None:
     """Sizes as they were asked for; a realloc() that fails keeps what it was given."""
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "--json", "-o", "0", "-p", leaks.pid).start()
         together = Tool("memleak", "--json", "--combined-only", "-p", leaks.pid).start()
         for kind, times, size in (("malloc", 3, 101), ("calloc", 5, 103), ("realloc", 7, 1009), ("memalign", 2, 211),
@@ -93,7 +68,7 @@ def test_each_kind() -> None:
 
 
 def test_two_places_in_one_function_and_what_is_freed_later() -> None:
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "--json", "-a", "-o", "0", "-p", leaks.pid, "-i", "3600").start()
         together = Tool("memleak", "--json", "--combined-only", "--sort", "count", "-p", leaks.pid).start()
         leaks.ask("two", 13, 50)
@@ -108,7 +83,7 @@ def test_two_places_in_one_function_and_what_is_freed_later() -> None:
 
 
 def test_both_places_while_they_hold() -> None:
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "--json", "-o", "0", "-p", leaks.pid).start()
         leaks.ask("two", 13, 50)
         tool.stop()
@@ -118,7 +93,7 @@ def test_both_places_while_they_hold() -> None:
 
 
 def test_sizes_age_and_top() -> None:
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         sized = Tool("memleak", "--json", "-o", "0", "-z", "200", "-Z", "300", "-p", leaks.pid).start()
         old = Tool("memleak", "--json", "-o", "3600000", "-p", leaks.pid).start()
         top = Tool("memleak", "--json", "-o", "0", "-T", "1", "--sort", "count", "-p", leaks.pid).start()
@@ -134,7 +109,7 @@ def test_sizes_age_and_top() -> None:
 
 def test_functions_of_other_names() -> None:
     """glibc's own names for some of them, in the file that the program has mapped; mmap() has no prefix."""
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         leaks.ask("free")  # the library is mapped by now
         maps = Path(f"/proc/{leaks.pid}/maps").read_text()
         library = next(word for word in maps.split() if re.search(r"/libc[.-].*so", word))
@@ -150,7 +125,7 @@ def test_functions_of_other_names() -> None:
 
 def test_a_sample() -> None:
     """One in four of 4,000: far from none and from all, and each with its size."""
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "--json", "-o", "0", "-s", "4", "-p", leaks.pid).start()
         leaks.ask("malloc", 4000, 40)
         tool.stop()
@@ -186,7 +161,7 @@ def test_a_command_that_frees_everything(tmp_path: Path) -> None:
 
 
 def test_each_call() -> None:
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "-t", "-o", "0", "-p", leaks.pid).start()
         leaks.ask("realloc", 1, 1000)
         leaks.ask("mmap", 1, 8192)
@@ -205,7 +180,7 @@ def test_each_call() -> None:
 
 def test_intervals_and_a_picture(tmp_path: Path) -> None:
     svg = tmp_path / "leaks.svg"
-    with Leaks() as leaks:
+    with Commanded("leaks") as leaks:
         tool = Tool("memleak", "-o", "0", "-p", leaks.pid, "0.5").start()
         counted = Tool("memleak", "-o", "0", "-p", leaks.pid, "0.5", "3").start()
         drawn = Tool("memleak", "-o", "0", "-p", leaks.pid, "--svg", str(svg)).start()
