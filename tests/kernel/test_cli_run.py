@@ -430,6 +430,30 @@ def test_the_ways_without_a_cache(make: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.anywhere
+def test_a_run_without_filters_is_compiled_without_them(make: Any, tmp_path: Path) -> None:
+    """Whole subprograms that nothing in a run asks for are not even compiled; a run that does has its own object."""
+    file = make(EVENTS)
+    cache = tmp_path / "cache"
+
+    def objects(*options: str) -> tuple[str, set[Path]]:
+        before = set(cache.glob("sample-*.spec"))
+        done = osmia("run", file, "-v", "-d", "0.05", *options, OSMIA_CACHE=str(cache))
+        assert done.returncode == 0, done.stderr
+        (note,) = [line for line in done.stderr.splitlines() if "cache" in line]
+        return note, set(cache.glob("sample-*.spec")) - before
+
+    compiled, taken = "osmia: compiled: nothing usable in the cache", "osmia: compiled object taken from the cache"
+    note, (plain,) = objects()
+    assert note == compiled
+    note, (filtering,) = objects("-p", "1")
+    assert note == compiled
+    assert b"passes" in filtering.read_bytes()
+    assert b"passes" not in plain.read_bytes()
+    for options in ((), ("-p", "2"), ("--uid", "0"), ("-c", "true")):
+        assert objects(*options) == (taken, set())
+
+
+@pytest.mark.anywhere
 def test_a_full_disk_and_a_read_only_home(make: Any, tmp_path: Path) -> None:
     file = make(EVENTS)
     place = tmp_path / "mnt"
@@ -437,6 +461,8 @@ def test_a_full_disk_and_a_read_only_home(make: Any, tmp_path: Path) -> None:
     for options, reason in (("size=4k,mode=700", "No space left on device"), ("ro,mode=700", "Read-only file system")):
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "osmia-test", str(place)], check=True)
         try:
+            if options.startswith("size"):
+                (place / "what-fills-it").write_bytes(bytes(4096))
             done = osmia("run", file, "-v", "-d", "0.05", OSMIA_CACHE=str(place / "cache"))
         finally:
             subprocess.run(["umount", str(place)], check=True)

@@ -18,13 +18,15 @@ import zlib
 from osmia.cli import image
 from osmia.errors import NotFound
 from osmia.kernel import btf_source, cache, tracefs
+from osmia.lang.builtins import conditions
 from osmia.obj import meta
 from osmia.version import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from osmia.lang.options import Option
     from osmia.lang.unit import Unit
     from osmia.obj.btf import Btf
     from osmia.obj.spec import ObjectSpec
@@ -91,8 +93,9 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
     path = os.path.abspath(path) if path else ""
     if not os.path.isfile(path):
         note("compiled now: it has no file, so nothing to recognise it by in the cache")
-        return _parsed(compile_now(unit)[0], unit.name)
-    name, key = _entry(unit.name, path), _key(path)
+        return _parsed(compile_now(unit, _off())[0], unit.name)
+    off = _off()
+    name, key = _entry(unit.name, path, off), _key(path)
     found = cache.read(name)
     if found is not None:
         reason, spec = _unpack(found, key)
@@ -102,7 +105,7 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
         note(f"compiled anew: changed since it was cached: {reason}")
     else:
         note("compiled: nothing usable in the cache")
-    elf, records = compile_now(unit)
+    elf, records = compile_now(unit, off)
     spec = _parsed(elf, unit.name)
     head = meta.dump(key + records)
     # Taken now, before options are written into the spec, and kept when the programs run.
@@ -110,8 +113,17 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
     return spec
 
 
-def _entry(name: str, path: str) -> str:
-    """The cache entry's name: the unit's, if a file can be called so, and a checksum of where it is."""
+def _off() -> list[Option]:
+    """What this run does without: options that whole subprograms depend on, and that are not given."""
+    return [one for one in conditions() if not one.value]
+
+
+def _entry(name: str, path: str, off: list[Option]) -> str:
+    """The cache entry's name: the unit's, if a file can be called so, and a checksum of where it is.
+
+    What is compiled for a run without filters is another object than what can do them.
+    """
+    path += "".join(sorted(f" -{one.flags[0]}" for one in off))
     plain = all(c.isascii() and (c.isalnum() or c in "._-") for c in name) and not name.startswith(".")
     return f"{name if plain else 'unit'}-{zlib.crc32(path.encode('utf-8', 'surrogateescape')):08x}.spec"
 
@@ -178,8 +190,8 @@ def settle() -> None:
         emit.settle()
 
 
-def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
-    """Compile; the object, and the records of what it depends on."""
+def compile_now(unit: Unit, without: Collection[Option] = ()) -> tuple[bytes, list[tuple[str, ...]]]:
+    """Compile; the object, and the records of what it depends on.  ``without``: for runs in which these are off."""
     from osmia.cli import ahead
     from osmia.compiler.emit import Compiler
 
@@ -192,7 +204,7 @@ def compile_now(unit: Unit) -> tuple[bytes, list[tuple[str, ...]]]:
     try:
         made = compile_unit(unit, btf=btf, tracepoint_format=tracepoint_source(absent),
                             module_types=module_source(modules), compiler=compiler,
-                            meanwhile=lambda: ahead.now(unit))  # fmt: skip
+                            meanwhile=lambda: ahead.now(unit), without=without)  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.
         for _, category, name in absent:

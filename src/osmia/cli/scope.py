@@ -22,7 +22,7 @@ _BY_NUMBER = ("pid", "tid")
 
 
 def aim(session: Session) -> None:
-    """Set the constants, before options are written into the object.  Raises UserErrors.
+    """Set the constants, before the object is chosen.  Raises UserErrors.
 
     Not called where all of them are zero: see :meth:`Session.start`.
     """
@@ -64,17 +64,28 @@ def _container(session: Session) -> None:
 
 
 def _command(session: Session, descent: Any) -> None:
-    """Trace the command and what it starts; only itself where the tool knows nothing of descent."""
-    command = session.command
-    assert command is not None
-    if any(record[0] == "option" and record[2] == "osmia.lang.membership" for record in session.records) and _typed():
+    """Trace the command and what it starts; only itself where that cannot be told."""
+    if descent is not None and _typed():
         try:
             descent.ancestor.value = proc.kernel_pid()
             return
         except OSError as err:
             session.note(f"-c: only the command itself is traced, not what it starts: {err.strerror}")
+    _command_alone(session)
+
+
+def without_descent(session: Session) -> None:
+    """Trace the command alone where the tool's object turns out to know nothing of descent."""
+    descent: Any = sys.modules.get("osmia.lang.membership")
+    known = any(record[0] == "option" and record[2] == "osmia.lang.membership" for record in session.records)
+    if descent is not None and descent.ancestor.value and not known:
+        _command_alone(session)
+
+
+def _command_alone(session: Session) -> None:
     only = shared_filter(session.unit, "pid")
     if only is None:
         session.note("-c: this tool has no filter by process, so everything is traced while the command runs")
     elif not only.given:
-        only.set(command.pid)
+        assert session.command is not None
+        only.set(session.command.pid)

@@ -100,9 +100,13 @@ class Session:
         template = self.unit.template
         if template is not None and template.prepare is not None:
             template.prepare()
+        self._aim()
         spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)
-        self._aim()
+        if self.command is not None:
+            from osmia.cli import scope
+
+            scope.without_descent(self)
         self._set_options(spec)
         metered = bool(common.stats) or common.max_overhead.given
         if metered:

@@ -81,6 +81,8 @@ class Body:
         self.label = "entry"
         self.slots: dict[tir.Local, str] = {}
         self.known: dict[tir.Local, str] = {}  # what is in a local, as far as this block has read or written it
+        self.read: set[tir.Local] = set()  # locals whose places in memory are read somewhere
+        self._writes: dict[int, tir.Local] = {}  # numbers of lines that store into a local's place
         self.frame = ""  # the frame's address, when the function has one
         self.loops: list[tuple[str, str]] = []
         self.in_callback = False
@@ -128,18 +130,40 @@ class Body:
         """A variable of the back end's own, on the stack until LLVM promotes it."""
         return self.at_entry(f"alloca {llvm_type}, align {align}")
 
+    def wrote(self, local: tir.Local) -> None:
+        """The last line is a store into ``local``, which is not needed if nobody reads it there."""
+        if local not in self.shared.in_memory:
+            self._writes[len(self.lines) - 1] = local
+
+    def text(self) -> list[str]:
+        """The lines of the finished function: without the places of locals that were only ever used as values."""
+        unread = set(self._writes.values()) - self.read
+        places = tuple(f"  {self.slots[local]} = " for local in unread)
+        entry = [line for line in self.entry if not line.startswith(places)]
+        writes = self._writes
+        return ["entry:", *entry, *[line for i, line in enumerate(self.lines) if writes.get(i) not in unread], "}"]
+
     def new_label(self, hint: str) -> str:
         self._labels += 1
         return f"{hint}{self._labels}"
 
-    def start(self, label: str) -> None:
-        """Begin block ``label``; the one before falls through into it."""
+    def start(self, label: str, known: dict[tir.Local, str] | None = None) -> None:
+        """Begin block ``label``; the one before falls through into it.
+
+        ``known``: what is in locals on every way to here, as values of blocks
+        that all of these ways have passed.
+        """
         if self.open:
             self.jump(label)
         self.lines.append(f"{label}:")
         self.label = label
         self.open = True
-        self.known = {}
+        self.known = dict(known) if known else {}
+
+    @staticmethod
+    def unchanged(before: dict[tir.Local, str], known: dict[tir.Local, str]) -> dict[tir.Local, str]:
+        """What of ``before``, known where ways parted, is still so at the end of one of them."""
+        return {local: value for local, value in before.items() if known.get(local) == value}
 
     def jump(self, label: str) -> None:
         if self.open:

@@ -15,6 +15,7 @@ from osmia.obj import consts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from osmia.compiler.core import Fn
@@ -30,11 +31,15 @@ PRINT_RING_BYTES = 256 * 1024
 
 
 class Builder:
-    """Everything that a compilation gathers; :meth:`finish` makes the module."""
+    """Everything that a compilation gathers; :meth:`finish` makes the module.
 
-    def __init__(self, unit: Unit, kernel: Kernel) -> None:
+    ``without``: options that are known to be off, so that nothing is compiled which only they want.
+    """
+
+    def __init__(self, unit: Unit, kernel: Kernel, without: Collection[Option] = ()) -> None:
         self.unit = unit
         self.kernel = kernel
+        self.without = frozenset(without)
         self.sources = Sources()
         self.module = tir.Module(unit.name)
         self.meta: list[tuple[str, ...]] = []

@@ -9,10 +9,9 @@ from osmia.compiler import syntax as ast
 from osmia.compiler.assign import assign, assign_name
 from osmia.compiler.core import Fn, describe
 from osmia.compiler.dispatch import expr, expression
-from osmia.compiler.truth import _bool_op_truth, condition, narrowing, present
+from osmia.compiler.truth import combined, condition, narrowing, present, truth_value
 from osmia.compiler.values import (
     NONE,
-    TBool,
     TConst,
     TOpt,
     TPtr,
@@ -31,25 +30,7 @@ from osmia.lang.maps_special import ArrayOfMaps
 @expression(ast.BoolOp)
 def _bool_op(fn: Fn, node: ast.BoolOp) -> Val:
     """``a and b`` as a value: Python gives one of the operands, so all of them must be truth values."""
-    if all(_gives_truth(fn, value) for value in node.values):
-        return _simplify(numbers.truth(_bool_op_truth(fn, node)))
-    fn.fail(
-        node, "`and` / `or` gives one of its operands in Python; in kernel code only truth values are combined so",
-        "write `a if a else b`, or compare: a != 0",
-    )
-
-
-def _gives_truth(fn: Fn, node: ast.expr) -> bool:
-    """Whether the value of ``node`` is True or False, whatever happens."""
-    if isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
-        return True
-    if isinstance(node, ast.BoolOp):
-        return all(_gives_truth(fn, value) for value in node.values)
-    env, known = dict(fn.env), set(fn.known)
-    with fn.into([]):  # for its type only
-        ft = expr(fn, node).ft
-    fn.env, fn.known = env, known
-    return isinstance(ft, TBool) or (isinstance(ft, TConst) and isinstance(ft.value, bool))
+    return _simplify(numbers.truth(combined(fn, node, truth_value)))
 
 
 def _simplify(value: Val) -> Val:

@@ -104,6 +104,8 @@ def _option(fn: Fn, node: ast.AST, item: Option) -> Val:
     kind = item.stored
     if kind is None:
         fn.fail(node, f"the option {item.flags[-1]} cannot be read in kernel code", "give it type=int, bool or Str[n]")
+    if item in fn.mod.without:
+        return const(item.value)
     place = fn.global_(fn.mod.option(item))
     if isinstance(kind, type) and issubclass(kind, Str):
         return Val(TStr(kind.n), [place])

@@ -13,7 +13,7 @@ from osmia.compiler.body import Body, Shared, memory_type, value_type
 from osmia.compiler.core_globals import CoreGlobals
 from osmia.compiler.debuginfo import DebugInfo, escape, quoted
 from osmia.compiler.loops import ALL_WALKED, LIMIT, LOOP_ENUM, LOOP_ENUMERATOR, Planner
-from osmia.compiler.lower_expr import abi_type, coerce, lower_expr, store
+from osmia.compiler.lower_expr import abi_type, coerce, lower_expr, set_local, store
 from osmia.compiler.lower_loop import give_back
 from osmia.compiler.lower_stmt import lower_stmts, zero
 from osmia.errors import InternalError, UserError
@@ -192,7 +192,7 @@ def _function(shared: Shared, func: tir.Func, keep: list[str]) -> str:
         inline = func.inline and func not in shared.addressed
         linkage, attributes = "internal ", "#3" if inline else "#4"
     head = f"define {linkage}{abi_type(func.ret)} {name}({args}) {attributes} !dbg {scope} {{"
-    return "\n".join([head, "entry:", *b.entry, *b.lines, "}"])
+    return "\n".join([head, *b.text()])
 
 
 def _abi(t: tir.Mem) -> str:
@@ -223,7 +223,7 @@ def _open_locals(b: Body) -> None:
     for i, param in enumerate(func.params):
         have: tir.Type = param.type if isinstance(param.type, tir.Ptr) else tir.U64
         value = coerce(b, f"%a{i}", have, param.type)
-        store(b, b.slots[param], value, param.type)
+        set_local(b, param, value)
 
 
 def _is_memory(t: tir.Mem) -> bool:
@@ -234,3 +234,4 @@ def _clear(b: Body, local: tir.Local) -> None:
     kind = value_type(local.type)
     value = {"i64": "0", "i1": "false", "ptr": "null"}[kind]
     store(b, b.slots[local], value, local.type)
+    b.wrote(local)

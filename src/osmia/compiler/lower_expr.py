@@ -75,9 +75,11 @@ def coerce(b: Body, value: str, have: tir.Type, want: tir.Type | tir.Mem) -> str
 def narrow(b: Body, value: str, t: tir.Mem) -> str:
     """A 64-bit (or i1, ptr) value as what is stored in memory of type ``t``."""
     if isinstance(t, tir.Int) and t.bits < 64:
+        if value[-1].isdecimal() and value[0] != "%":  # a number: LLVM takes those modulo the width only if they fit
+            return str((int(value) + (1 << t.bits - 1)) % (1 << t.bits) - (1 << t.bits - 1))
         return b.let(f"trunc i64 {value} to i{t.bits}")
     if isinstance(t, tir.Bool):
-        return b.let(f"zext i1 {value} to i8")
+        return "1" if value == "true" else "0" if value == "false" else b.let(f"zext i1 {value} to i8")
     return value
 
 
@@ -118,6 +120,7 @@ def _get(b: Body, e: tir.Get) -> str:
         value = load(b, b.slots[e.local], t)
         if e.local not in b.shared.in_memory:
             b.known[e.local] = value
+            b.read.add(e.local)
     return coerce(b, value, _value_of(t), e.type)
 
 
@@ -125,6 +128,7 @@ def set_local(b: Body, local: tir.Local, value: str) -> None:
     """Put ``value`` (of the value type of the local's type) into ``local``."""
     t = local.type
     store(b, b.slots[local], value, t)
+    b.wrote(local)
     if local not in b.shared.in_memory and not (isinstance(t, tir.Int) and t.bits < 64):  # narrow: what is read differs
         b.known[local] = value
     else:
@@ -222,27 +226,37 @@ def _short_circuit(b: Body, e: tir.And | tir.Or, known: str) -> str:
         b.branch(first, second, end)
     else:
         b.branch(first, end, second)
-    b.start(second)
+    before = b.known
+    b.start(second, before)
     value = as_bool(b, e.b)
     last = b.label
-    b.start(end)
+    b.start(end, b.unchanged(before, b.known))
     b.at(e.loc)
     return b.let(f"phi i1 [ {known}, %{origin} ], [ {value}, %{last} ]")
 
 
+_READY = (tir.Const, tir.Get)  # what has no effect, and costs nothing to have in vain
+
+
 def _cond(b: Body, e: tir.Cond) -> str:
     test = as_bool(b, e.test)
+    if isinstance(e.a, _READY) and isinstance(e.b, _READY):
+        x, y = coerce(b, b.value(e.a), e.a.type, e.type), coerce(b, b.value(e.b), e.b.type, e.type)
+        b.at(e.loc)
+        kind = value_type(e.type)
+        return b.let(f"select i1 {test}, {kind} {x}, {kind} {y}")
     b.at(e.loc)
     yes, no, end = b.new_label("yes"), b.new_label("no"), b.new_label("end")
     b.branch(test, yes, no)
-    b.start(yes)
+    before = b.known
+    b.start(yes, before)
     x = coerce(b, b.value(e.a), e.a.type, e.type) if not isinstance(e.type, tir.Void) else b.value(e.a)
-    from_yes = b.label
+    from_yes, known = b.label, b.unchanged(before, b.known)
     b.jump(end)
-    b.start(no)
+    b.start(no, before)
     y = coerce(b, b.value(e.b), e.b.type, e.type) if not isinstance(e.type, tir.Void) else b.value(e.b)
     from_no = b.label
-    b.start(end)
+    b.start(end, b.unchanged(known, b.known))
     b.at(e.loc)
     if isinstance(e.type, tir.Void):
         return ""

@@ -301,8 +301,8 @@ def _callback(outer: Body, s: tir.For | tir.While) -> str:
     if id(s) in frame.bases:
         b.do(f"store i64 -1, ptr {b.gep('%frame', frame.bases[id(s)])}, align 8")
     b.ret("i64 1")
-    text = [f"define internal i64 @{quoted(name)}(i64 %index, ptr %frame) #4 !dbg {scope} {{", "entry:"]
-    shared.callbacks.append("\n".join([*text, *b.entry, *b.lines, "}"]))
+    head = f"define internal i64 @{quoted(name)}(i64 %index, ptr %frame) #4 !dbg {scope} {{"
+    shared.callbacks.append("\n".join([head, *b.text()]))
     return f"@{quoted(name)}"
 
 

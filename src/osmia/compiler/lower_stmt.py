@@ -122,13 +122,17 @@ def _if(b: Body, s: tir.If) -> None:
     b.at(s.loc)
     then, other, end = b.new_label("then"), b.new_label("else"), b.new_label("end")
     b.branch(test, then, other if s.orelse else end)
-    b.start(then)
+    before = b.known
+    b.start(then, before)
     b.run(s.then)
+    known = b.unchanged(before, b.known) if b.open else before
     b.jump(end)
     if s.orelse:
-        b.start(other)
+        b.start(other, before)
         b.run(s.orelse)
-    b.start(end)
+        if b.open:
+            known = b.unchanged(known, b.known)
+    b.start(end, known)
 
 
 def _break(b: Body, s: tir.Break) -> None:

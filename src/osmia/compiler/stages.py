@@ -26,9 +26,10 @@ from osmia.obj.btf import Btf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from osmia.compiler.emit import Compiler
+    from osmia.lang.options import Option
 
     Formats = Callable[[str, str], str | None]
     ModuleTypes = Callable[[str, str], Btf | None]
@@ -50,8 +51,9 @@ class Compiled:
 
 
 def build(
-    unit: Unit, btf: Btf | None, tracepoint_format: Formats | None, module_types: ModuleTypes | None = None
-) -> Builder:
+    unit: Unit, btf: Btf | None, tracepoint_format: Formats | None, module_types: ModuleTypes | None = None,
+    without: Collection[Option] = (),
+) -> Builder:  # fmt: skip
     """The front end: ``unit`` as a typed program, with what was learnt on the way.
 
     Raises CompileError where a function cannot be compiled, NotFound where a
@@ -60,7 +62,7 @@ def build(
     if not unit.progs:
         raise UserError("nothing to compile: the module has no probe", where=unit.name,
                         fix='decorate a function: @tracepoint("sched:sched_switch")')
-    mod = Builder(unit, Kernel(btf, tracepoint_format, module_types))
+    mod = Builder(unit, Kernel(btf, tracepoint_format, module_types), without)
     for name, item in unit.maps.items():
         del name
         mod.map(item)
@@ -118,18 +120,19 @@ def _emit(mod: Builder, text: str, compiler: Compiler, meanwhile: Callable[[], N
 
 def compile_unit(
     unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None,
-    compiler: Compiler | None = None, meanwhile: Callable[[], None] | None = None,
+    compiler: Compiler | None = None, meanwhile: Callable[[], None] | None = None, without: Collection[Option] = (),
 ) -> Compiled:  # fmt: skip
     """Compile ``unit`` to an object file (``.object``: ELF bytes), by ``compiler`` if one has been started already.
 
-    ``meanwhile`` is called while LLVM works.
+    ``meanwhile`` is called while LLVM works.  The object is for runs in which
+    the options ``without`` are off: what only they want is left out.
     """
     if compiler is None:
         from osmia.compiler.emit import Compiler
 
         compiler = Compiler()
     try:
-        mod = build(unit, btf, tracepoint_format, module_types)
+        mod = build(unit, btf, tracepoint_format, module_types, without)
         text = _ir(mod)
     except BaseException:
         compiler.abandon()

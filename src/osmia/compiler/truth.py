@@ -23,6 +23,10 @@ from osmia.compiler.values import (
     lone,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def unwrap(value: Val) -> Val:
     """The value of an optional that is known to be there."""
@@ -70,14 +74,30 @@ def truth_of(fn: Fn, value: Val, node: ast.AST) -> tir.Expr:
 def condition(fn: Fn, node: ast.expr) -> tir.Expr:
     """The truth of an expression, with short circuits kept."""
     if isinstance(node, ast.BoolOp):
-        return _bool_op_truth(fn, node)
+        return combined(fn, node)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         inner = condition(fn, node.operand)
         return fn.flag(not inner.value) if isinstance(inner, tir.Const) else fn.not_(inner)
     return truth_of(fn, expr(fn, node), node)
 
 
-def _bool_op_truth(fn: Fn, node: ast.BoolOp) -> tir.Expr:
+def truth_value(fn: Fn, node: ast.expr) -> tir.Expr:
+    """The same for an operand of a value: it has to be True or False itself, because Python gives the operand."""
+    if isinstance(node, ast.BoolOp):
+        return combined(fn, node, truth_value)
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)):
+        return condition(fn, node)
+    value = expr(fn, node)
+    if isinstance(value.ft, TBool) or (isinstance(value.ft, TConst) and isinstance(value.ft.value, bool)):
+        return truth_of(fn, value, node)
+    fn.fail(
+        node, "`and` / `or` gives one of its operands in Python; in kernel code only truth values are combined so",
+        "write `a if a else b`, or compare: a != 0",
+    )
+
+
+def combined(fn: Fn, node: ast.BoolOp, condition: Callable[[Fn, ast.expr], tir.Expr] = condition) -> tir.Expr:
+    """The truth of ``and`` and ``or``: ``condition`` is what compiles each operand, as far as they are needed."""
     is_and = isinstance(node.op, ast.And)
     before = set(fn.known)
     result = condition(fn, node.values[0])

@@ -494,3 +494,8 @@ def is_subprogram(function: Any) -> bool:
 def condition_of(function: Any) -> Any:
     """The option without which the subprogram is left out; None where there is no condition."""
     return _subprograms.get(function)
+
+
+def conditions() -> list[Any]:
+    """All options without which some subprogram of the modules that are loaded is left out, each once."""
+    return list({id(one): one for one in _subprograms.values() if one is not None}.values())

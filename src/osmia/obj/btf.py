@@ -70,6 +70,8 @@ _UNKNOWN = 1 << 48  # a step that takes the walk past any end
 _FIXED = [3 + _EXTRA[kind][0] if kind in _EXTRA else _UNKNOWN for kind in range(128)]
 _EACH = [_EXTRA[kind][1] if kind in _EXTRA else 0 for kind in range(128)]
 _STRIDE = 1 << 14  # words that are walked at once, about 2,700 types
+#: Bytes of a mmap that are searched at once, and how much of the next piece they include.
+_PIECE, _OVERLAP = 1 << 18, 256
 
 
 class Member:
@@ -155,6 +157,7 @@ class Btf:
         self.string_end: int = self._str_start + self._str_len
         self._index: list[int] = []  # word offsets of the types up to `_next`
         self._next = 0
+        self._pieces: dict[int, bytes] = {}
         self._types: dict[int, Type] = {}
         self._found: dict[tuple[str, tuple[int, ...] | int], int] = {}
 
@@ -256,23 +259,38 @@ class Btf:
         """
         if self.base is not None:
             yield from self.base._string_offsets(text, prefix=prefix)
-        raw = self._searchable()
+        raw = self._raw
         begin, end = self._str_raw, self._str_raw + self._str_len
         needle = text if prefix else text + b"\0"
         # A split table has no leading empty string: its first one has no NUL before it.
         if raw[begin : begin + len(needle)] == needle:
             yield self._str_start
         needle = b"\0" + needle
-        pos = raw.find(needle, begin, end)
+        pos = self._search(needle, begin, end)
         while pos >= 0:
             yield self._str_start + pos + 1 - begin
-            pos = raw.find(needle, pos + 1, end)
+            pos = self._search(needle, pos + 1, end)
 
-    def _searchable(self) -> bytes | bytearray:
-        """The data where ``find`` is fast: that of a mmap compares byte by byte, twenty times slower."""
-        if not isinstance(self._raw, (bytes, bytearray)):
+    def _search(self, needle: bytes, start: int, end: int) -> int:
+        """Where ``needle`` is first between ``start`` and ``end``; -1.
+
+        ``find`` of a mmap compares byte by byte, twenty times slower than that
+        of bytes; so pieces are copied, as far as a search has to go.
+        """
+        if len(needle) > _OVERLAP and not isinstance(self._raw, (bytes, bytearray)):
             self._raw = self._raw[:]
-        return self._raw
+        if isinstance(self._raw, (bytes, bytearray)):
+            return self._raw.find(needle, start, end)
+        while start < end:
+            first = start & -_PIECE
+            piece = self._pieces.get(first)
+            if piece is None:
+                piece = self._pieces[first] = self._raw[first : first + _PIECE + _OVERLAP]
+            pos = piece.find(needle, start - first, end - first)
+            if pos >= 0:
+                return first + pos
+            start = first + _PIECE
+        return -1
 
     # -- types -------------------------------------------------------------
 
@@ -356,10 +374,10 @@ class Btf:
     def _named(self, off: int, kinds: tuple[int, ...]) -> Iterator[int]:
         from bisect import bisect_left
 
-        raw, words = self._searchable(), self._words
+        words = self._words
         needle = off.to_bytes(4, "little")
         start, end = self.type_start, self.type_end
-        pos = raw.find(needle, start, end)
+        pos = self._search(needle, start, end)
         while pos >= 0:
             word, odd = divmod(pos - start, 4)
             # An aligned hit may be a member's or a parameter's name: the index tells.
@@ -368,7 +386,7 @@ class Btf:
                 i = bisect_left(index, word)
                 if i < len(index) and index[i] == word:
                     yield self.start_id + i
-            pos = raw.find(needle, pos + 1, end)
+            pos = self._search(needle, pos + 1, end)
 
     def find_prefix(self, prefix: str, kinds: tuple[int, ...] = (BTF_KIND_STRUCT,)) -> list[tuple[str, int]]:
         """``(name, id)`` of each own type whose name starts with ``prefix``, in id order; a full pass, 20 ms."""
