@@ -5,7 +5,13 @@
 #   ./setup.sh test       to test it, too
 set -eu
 cd "$(dirname "$0")"
-python=${PYTHON:-python3}
+# The distribution's own python3 where there is one: sudo would find that, too, and as it is built with profiles and
+# without a shared library it starts osmia some milliseconds earlier than what version managers build.
+python=${PYTHON:-}
+if [ -z "$python" ]; then
+    python=python3
+    /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && python=/usr/bin/python3
+fi
 extras=compiler,symbols
 [ "${1:-}" = test ] && extras=compiler,symbols,test
 

@@ -13,7 +13,6 @@ from osmia.compiler.truth import truth_of, unwrap
 from osmia.compiler.values import (
     NONE,
     TBool,
-    TConst,
     TEmbed,
     TEvent,
     TInt,
@@ -91,9 +90,7 @@ def assign_name(fn: Fn, node: ast.AST, name: str, value: Val) -> None:
     ft = settled(value.ft)
     have = fn.types.get(name)
     if have is None:
-        fn.types[name] = ft
-        fn.changed = fn.changed or not isinstance(ft, TConst)
-        have = ft
+        fn.types[name] = have = ft
     wider = join(have, ft)
     if wider is None:
         before = describe(Val(have, []))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from types import FunctionType
 
-from osmia.compiler import entry_functions, eventops, kmem, mapops, mapops_more, numbers, printk, texts, tir
+from osmia.compiler import eventops, kmem, mapops, mapops_more, numbers, printk, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record, describe
@@ -82,11 +82,12 @@ def _instead(name: str) -> str:
     }.get(name, "only built-ins of osmia, types and plain Python functions can")
 
 
-def args_of(fn: Fn, node: ast.Call, low: int, high: int, name: str) -> list[Val]:
-    """The positional arguments, their number checked."""
+def args_of(fn: Fn, node: ast.Call, low: int, high: int, name: str = "") -> list[Val]:
+    """The positional arguments, their number checked; ``name``, if it is not the one in the text, is for messages."""
     if node.keywords and name not in ("cast",):
-        fn.fail(node.keywords[0].value, f"{name}() takes no keyword arguments in kernel code")
+        fn.fail(node.keywords[0].value, f"{name or ast.unparse(node.func)}() takes no keyword arguments in kernel code")
     if not low <= len(node.args) <= high:
+        name = name or ast.unparse(node.func)
         want = str(low) if low == high else f"{low} to {high}"
         fn.fail(node, f"{name}() takes {want} argument{'s' if want != '1' else ''}, not {len(node.args)}")
     return [expr(fn, arg) for arg in node.args]
@@ -248,12 +249,24 @@ _PYTHON: dict[Any, Callable[[Fn, ast.Call], Val]] = {
 
 def _plain(id: int, signed: bool = False) -> Callable[[Fn, ast.Call], Val]:
     def make(fn: Fn, node: ast.Call) -> Val:
-        args_of(fn, node, 0, 0, ast.unparse(node.func))
+        args_of(fn, node, 0, 0)
         result = fn.helper(id, result=tir.S64 if signed else tir.U64)
         if id in (consts.BPF_FUNC_get_prandom_u32, consts.BPF_FUNC_get_smp_processor_id):
             result = fn.bin("and", result, fn.num(0xFFFFFFFF))
             return Val(SINT, [result])
         return Val(UINT, [result])
+
+    return make
+
+
+def _of_functions(name: str) -> Callable[[Fn, ast.Call], Val]:
+    """What :mod:`~osmia.compiler.entry_functions` compiles, which few programs need."""
+
+    def make(fn: Fn, node: ast.Call) -> Val:
+        from osmia.compiler import entry_functions
+
+        made: Val = getattr(entry_functions, name)(fn, node)
+        return made
 
     return make
 
@@ -467,7 +480,7 @@ _BUILTINS: dict[str, Callable[[Fn, ast.Call], Val]] = {
     "read_user": _read("user"), "read_kernel": _read("kernel"), "cast": _cast, "container_of": _container_of,
     "exists": _exists, "sizeof": _sizeof, "enum_value": _enum("value"), "enum_exists": _enum("exists"),
     "cgroup_under": _cgroup_under, "fls": _fls, "lost": _lost,
-    "func_ip": entry_functions.func_ip, "attach_cookie": entry_functions.attach_cookie,
+    "func_ip": _of_functions("func_ip"), "attach_cookie": _of_functions("attach_cookie"),
     "trace_printk": printk.call, "tail_call": mapops_more.tail_call,
 }
 assert set(_BUILTINS) == set(BUILTINS), set(_BUILTINS) ^ set(BUILTINS)

@@ -72,6 +72,7 @@ class Fn:
         self.loop_depth = 0
         self.ret: FT | None = None
         self.ret_known: FT | None = None
+        self.ret_varied = False  # whether a return gave a wider type than those before it
         self.out: tir.Local | None = None
         self.slots: dict[Any, tir.Local] = {}
         self.entry = bool(func.section)

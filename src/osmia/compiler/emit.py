@@ -10,9 +10,9 @@ whatever happens to the child comes back as one :class:`BackendError`.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # signal itself brings enum and functools along, 4 ms of a cold start
 import os
 import select
-import signal
 import sys
 import time
 
@@ -88,7 +88,7 @@ class Compiler:
     def abandon(self) -> None:
         """End the child, if it still runs, and let go of what belongs to it."""
         if self._pid > 0:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, _signal.SIGKILL)
             os.waitpid(self._pid, 0)
             self._pid = -1
         for name in ("_reader", "_source", "_noise"):
@@ -160,7 +160,7 @@ def _child(
     """The child's whole life; never returns."""
     code = _FAILED
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(noise, 1)
@@ -238,7 +238,7 @@ def _explain(status: int, text: str) -> UserError:
     for pattern, what, fix in _KNOWN:
         if pattern in text:
             return BackendError(what.format(function or "a function"), where=where, fix=fix, stderr=text)
-    if code == -signal.SIGKILL:
+    if code == -_signal.SIGKILL:
         return BackendError("the compiler was killed", fix="see whether memory ran out", stderr=text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     detail = next((line for line in lines if "error:" in line.lower()), lines[0] if lines else "no message")[:200]
@@ -248,6 +248,8 @@ def _explain(status: int, text: str) -> UserError:
 
 
 def _signal_name(number: int) -> str:
+    import signal
+
     try:
         return signal.Signals(number).name
     except ValueError:

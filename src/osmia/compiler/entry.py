@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from osmia.compiler import entry_functions, entry_net, entry_perf, entry_user, kmem, tir
+from osmia.compiler import kmem, tir
 from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record
 from osmia.compiler.kmem import kernel_type
@@ -14,6 +14,9 @@ from osmia.lang.maps import Map
 from osmia.lang.probes import Hook, Prog
 
 MAX_PASSES = 8
+_FUNCTIONS = frozenset((
+    "fentry", "fexit", "fmod_ret", "lsm", "kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi",
+))  # fmt: skip
 # struct trace_event_raw_sys_enter: ent, id at 8, args at 16; sys_exit: ent, id at 8, ret at 16.
 _SYSCALL_FIRST, _SYSCALL_NUMBER = 16, 8
 
@@ -48,14 +51,20 @@ def compile_prog(mod: object, prog: Prog, hook: Hook) -> tir.Func:
 def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     """Give the function's parameters their values."""
     names = [a.arg for a in fn.source.node.args.args]
-    if hook.kind in entry_functions.KINDS:
-        entry_functions.bind(fn, prog, hook)
+    if hook.kind in ("socket_filter", "xdp", "tc"):  # each is imported where it is needed, as it takes a millisecond
+        from osmia.compiler import entry_net
+
+        entry_net.bind(fn, names, hook)
         return
-    if hook.kind in entry_user.USER_HOOKS:
+    if hook.kind in ("uprobe", "uretprobe", "usdt"):
+        from osmia.compiler import entry_user
+
         entry_user.bind(fn, names, hook)
         return
-    if hook.kind in entry_net.KINDS:
-        entry_net.bind(fn, names, hook)
+    if hook.kind in _FUNCTIONS:
+        from osmia.compiler import entry_functions
+
+        entry_functions.bind(fn, prog, hook)
         return
     if hook.kind in ("raw_tracepoint", "tp_btf"):
         _positional(fn, names, hook)
@@ -73,6 +82,8 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
         for other in hook.targets[1:]:
             _check_same(fn, hook, value, _tracepoint(fn, hook, other), other)
     elif hook.kind == "perf_event":
+        from osmia.compiler import entry_perf
+
         value = Val(TConst(entry_perf.Sample(fn)), [])
     elif hook.kind == "iter":
         value = Val(TConst(IterRecord(fn, hook.target, hook.params.get("map"))), [])
@@ -206,6 +217,8 @@ class IterRecord(Record):
         if kind.kind != "ptr":
             return kmem.step(fn, Val(TEmbed("ctx", self.kt, (), self.kt), [place]), found, kind)
         if self.walked is not None and node.attr in ("key", "value"):
+            from osmia.compiler import entry_perf
+
             return entry_perf.of_map(fn, node, self.walked, fn.load(kmem.address(fn, embed), tir.Ptr("mem")))
         raw = fn.load(kmem.address(fn, embed), tir.Ptr("btf"))
         return Val(TPtr("btf", kind.target()), [raw])

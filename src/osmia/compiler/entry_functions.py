@@ -32,7 +32,6 @@ _BY_REGISTER = ("kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi")
 _WITH_RET = ("fexit", "fmod_ret", "lsm", "kretprobe", "kretprobe_multi")
 _RET_ONLY = ("kretprobe", "kretprobe_multi")
 _NO_RESULT = ("fentry", "fexit")  # the verifier wants 0 there
-KINDS = frozenset(_BY_SLOT + _BY_REGISTER)
 RET = "ret"
 _FUNC_ID = tir.KEnum("bpf_func_id", 4, False)
 

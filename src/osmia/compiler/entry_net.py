@@ -17,8 +17,6 @@ from osmia.lang.net_probes import BYTES, NOTHING
 from osmia.lang.probes import Hook
 from osmia.obj import consts
 
-KINDS = ("socket_filter", "xdp", "tc")
-
 _SKB = {
     "len": 0, "pkt_type": 4, "mark": 8, "queue_mapping": 12, "vlan_present": 20, "vlan_tci": 24, "priority": 32,
     "ingress_ifindex": 36, "ifindex": 40, "hash": 68, "napi_id": 84,

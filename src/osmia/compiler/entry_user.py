@@ -27,7 +27,6 @@ from osmia.obj import consts, ptregs
 REGISTER, MEMORY, INDEXED, INDEXED_SIGNED32, INDEXED_UNSIGNED32, UNREADABLE = range(1, 7)
 _VALUE, _REGISTER, _INDEX, _KIND, _ABOVE, _SIGNED, _SCALE, _BYTES = 0, 8, 10, 12, 13, 14, 15, 16
 _HEAD, _MOST = 8, 12
-USER_HOOKS = ("uprobe", "uretprobe", "usdt")
 
 
 def bind(fn: Fn, names: list[str], hook: Hook) -> None:

@@ -131,9 +131,10 @@ def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, F
     var_types: dict[str, FT] = {}
     for _ in range(MAX_PASSES):
         made, inner = _one_pass(fn, source, name, chain, types, inline, result, var_types)
-        if not inner.changed and inner.ret == result:
-            break
+        right = inner.ret == result or (result is None and _fits_already(made, inner))
         result, var_types = inner.ret, inner.types
+        if right and not inner.changed:
+            break
     else:
         fn.fail(node, f"the types of {function.__name__}() do not settle", "give its variables one type each")
     final = result if result is not None else NONE
@@ -151,6 +152,15 @@ def specialise(fn: Fn, node: ast.AST, function: FunctionType, types: dict[str, F
     fn.mod.functions[(owner, function, key[1])] = done
     fn.mod.module.funcs.append(made)
     return done
+
+
+def _fits_already(made: tir.Func, inner: Fn) -> bool:
+    """Whether a pass that did not know the result's type made what one that knows it would; ``made`` is told then."""
+    parts = components(inner.ret if inner.ret is not None else NONE)
+    if inner.ret_varied or _out_struct("", inner.ret or NONE) is not None:
+        return False
+    made.ret = parts[0] if parts else tir.VOID  # type: ignore[assignment]
+    return True
 
 
 def _out_struct(name: str, ft: FT) -> tir.Struct | None:

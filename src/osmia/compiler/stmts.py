@@ -103,6 +103,7 @@ def _return_value(fn: Fn, node: ast.AST, value: Val) -> None:
     wider = ft if fn.ret is None else join(fn.ret, ft)
     if wider is None:
         fn.fail(node, f"one return gives {describe(Val(fn.ret or NONE, []))}, another {describe(value)}")
+    fn.ret_varied = fn.ret_varied or (fn.ret is not None and wider != fn.ret)
     fn.ret = wider
     final: FT = fn.ret_known if fn.ret_known is not None else wider
     reach = join(final, ft)

@@ -65,10 +65,22 @@ _SIZED = frozenset((
 _COMPOSITE = frozenset((BTF_KIND_STRUCT, BTF_KIND_UNION))
 _MAX_DEPTH = 64  # of typedef chains and nested anonymous members; real ones stay under ten
 _UNKNOWN = 1 << 48  # a step that takes the walk past any end
-#: Words from one type to the next, by kind: those that each has, and those for each element.  128 kinds, and 24 bits
-#: for the number of elements: the bits above the classic 32 kinds and 16 bits were always zero.
-_FIXED = [3 + _EXTRA[kind][0] if kind in _EXTRA else _UNKNOWN for kind in range(128)]
-_EACH = [_EXTRA[kind][1] if kind in _EXTRA else 0 for kind in range(128)]
+
+
+class _Steps(dict[int, int]):
+    """Words from one type to the next, by the type's second word: kind, number of elements, a flag.
+
+    128 kinds, and 24 bits for the number of elements: the bits above the
+    classic 32 kinds and 16 bits were always zero.
+    """
+
+    def __missing__(self, info: int) -> int:
+        fixed, each = _EXTRA.get(info >> 24 & 0x7F, (_UNKNOWN, 0))
+        step = self[info] = 3 + fixed + (info & 0xFFFFFF) * each
+        return step
+
+
+_STEPS = _Steps()
 _STRIDE = 1 << 14  # words that are walked at once, about 2,700 types
 #: Bytes of a mmap that are searched at once, and how much of the next piece they include.
 _PIECE, _OVERLAP = 1 << 18, 256
@@ -204,15 +216,13 @@ class Btf:
         """
         index, words, pos = self._index, self._words, self._next
         end = len(words)
-        append = index.append
+        append, steps = index.append, _STEPS
         try:
             while pos < end and (len(index) < count or pos <= word):
                 limit = min(end, pos + _STRIDE)
                 while pos < limit:
                     append(pos)
-                    info = words[pos + 1]
-                    kind = info >> 24 & 0x7F
-                    pos += _FIXED[kind] + (info & 0xFFFFFF) * _EACH[kind]
+                    pos += steps[words[pos + 1]]
         except IndexError:
             pos = end + 1
         self._next = pos
