@@ -9,7 +9,7 @@ gives 0 instead of an exception, as BPF itself does.
 
 from __future__ import annotations
 
-import operator
+import _operator as operator  # the module around it takes as long to import as this one to run
 
 from osmia.compiler import syntax as ast
 from osmia.compiler import tir

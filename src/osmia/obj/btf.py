@@ -382,7 +382,7 @@ class Btf:
             yield from self.base.find_all(name, kinds, flavours=flavours)
 
     def _named(self, off: int, kinds: tuple[int, ...]) -> Iterator[int]:
-        from bisect import bisect_left
+        from _bisect import bisect_left
 
         words = self._words
         needle = off.to_bytes(4, "little")
