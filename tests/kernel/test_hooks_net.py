@@ -247,7 +247,7 @@ def passed(packet):
 def test_tc_counts_each_direction_and_drops(net: Network, direction: str, way: str, record_property: Row) -> None:
     if way == "link":
         needs("tcx")
-    record_property("row", f"hook:tc {direction}" + (" (old way)" if way == "filter" else ""))
+    record_property("row", f"hook:tc {direction}")
     with running(PASSED.replace("{direction}", direction)) as it, only(way):
         link = it.attach("passed", device="near0")
         assert link.how == {"link": "tcx link", "filter": "clsact filter"}[way]

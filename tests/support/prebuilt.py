@@ -54,6 +54,23 @@ def workload(name: str, into: Path | None = None) -> str:
     return str(out)
 
 
+def burn(variant: str, into: Path | None = None) -> str:
+    """Path of ``tests/workloads/burn.c`` without frame pointers; "stripped": its debug file is PATH.debug."""
+    made = f"burn-{variant}"
+    have = None if into else _made(made)
+    if have:
+        return str(have)
+    folder = into or _folder()
+    out, work, debug = folder / made, folder / f"{made}.part", folder / f"{made}.debug"
+    run = functools.partial(subprocess.run, check=True, cwd=folder)
+    run(["gcc", "-O2", "-g", "-DPLAIN", "-o", str(work), str(WORKLOADS / "burn.c")])
+    if variant == "stripped":
+        run(["objcopy", "--only-keep-debug", str(work), str(debug)])
+        run(["objcopy", "--strip-all", f"--add-gnu-debuglink={debug.name}", str(work)])
+    work.rename(out)  # the name appears when it is whole
+    return str(out)
+
+
 def bpf_object(name: str, into: Path | None = None) -> bytes:
     """The object of ``tests/fixtures/live/NAME.c``."""
     have = None if into else _made(f"{name}.o")
@@ -144,6 +161,8 @@ def build_all(folder: str) -> None:
     into = Path(folder)
     for source in sorted(WORKLOADS.glob("*.c")):
         workload(source.stem, into)
+    for variant in ("plain", "stripped"):
+        burn(variant, into)
     for source in sorted(LIVE.glob("*.c")):
         bpf_object(source.stem, into)
     for source in sorted(USER.glob("*.c")):

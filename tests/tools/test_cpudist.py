@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from harness import Tool, osmia
+from patience import patient
 from test_runqlat import ATTEMPTS, Sleeper, blocks, exactly, involuntary, rows
 
 pytestmark = pytest.mark.kernel
@@ -220,7 +221,7 @@ def test_intervals_and_timestamp() -> None:
         tool = Tool("cpudist", "-T", "-p", str(sleeper.pid), "1", "2").start()
         before = left(sleeper.pid)
         sleeper.go()
-        tool.wait(10)
+        tool.wait(patient(10))
         switches = left(sleeper.pid) - before
         assert len(re.findall(r"^\d\d:\d\d:\d\d$", tool.stdout, re.M)) == 2
         assert tool.stdout.count("distribution") == 2

@@ -58,6 +58,7 @@ def test_idle_cpus_are_left_out() -> None:
     assert re.search(r"^\d\d:\d\d:\d\d$", everybody.stdout, re.M)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("word", ["0", "x", "10001"])
 def test_impossible_frequencies(word: str) -> None:
     done = osmia("cpuwalk", "-f", word)

@@ -120,6 +120,7 @@ def test_a_command(tmp_path: Path) -> None:
     assert done.returncode == 1 and done.stdout.count(" => ") == 4, done.stderr
 
 
+@pytest.mark.anywhere
 def test_what_does_not_go_together() -> None:
     for words, says in (([], "which process"), (["-p", "1", "-c", "true"], "exclude"), (["-p", "1", "1"], "twice"),
                         (["--csv", "-c", "true"], "no row")):  # fmt: skip

@@ -88,6 +88,7 @@ def test_signals_and_failures() -> None:
     assert [row.outcome for row in of(failures, set(pids))] == [one for one in expected if one != "0"]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("code", "number", "core", "text"),
     [(0, 0, 0, "0"), (3, 0, 0, "code 3"), (0, 9, 0, "signal 9 (KILL)"), (0, 11, 1, "signal 11 (SEGV), core dumped")],
@@ -125,6 +126,7 @@ def test_many_threads_are_one_process() -> None:
     assert {row.outcome for row in rows} == {"code 5"} and {row.tid for row in rows} > set(pids)
 
 
+@pytest.mark.anywhere
 def test_what_two_threads_report_is_shown_once() -> None:
     """Threads that end at the same moment may both find that no other is left."""
     event = exitsnoop.Exit(pid=4_194_303, tid=4_194_303, start=1)
@@ -163,6 +165,7 @@ def test_command_and_its_children() -> None:
     assert sorted(Row(line).outcome for line in done.stdout.splitlines()[1:]) == ["code 3", "code 4"]
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "heading", "row"),
     [

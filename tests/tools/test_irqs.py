@@ -154,6 +154,7 @@ def test_intervals_and_json(tool: str) -> None:
         assert all(one["label"] and one["count"] for one in record["histograms"])
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("tool", ["softirqs", "hardirqs"])
 @pytest.mark.parametrize(
     ("words", "text"),

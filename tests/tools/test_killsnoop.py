@@ -108,6 +108,7 @@ def test_json(target: int) -> None:
     assert (record["sig"], record["tpid"], record["ret"]) == (10, target, 0)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("word", ["NOPE", "0", "65", "9,x", ""])
 def test_no_such_signal(word: str) -> None:
     done = osmia("killsnoop", "-s", word)

@@ -93,6 +93,7 @@ def test_the_whole_machine() -> None:
     assert {row["lock"] for row in tool.records() if "lock" in row} >= {"mutex"}
 
 
+@pytest.mark.anywhere
 def test_what_is_refused() -> None:
     for word, says in (("hld_max", "held are not measured"), ("wrong", "there is no field 'wrong'")):
         done = osmia("klockstat", "-S", word)

@@ -226,6 +226,7 @@ def test_the_kernel() -> None:
         libc.msgctl(queue, 0, None)
 
 
+@pytest.mark.anywhere
 def test_what_does_not_go_together() -> None:
     for words, says in ((["-p", "1", "-c", "true"], "-p and -c exclude"), (["-z", "9", "-Z", "8"], "-z is greater"),
                         (["-p", "1", "--percpu"], "the kernel's memory"), (["-O", "c"], "a program")):  # fmt: skip

@@ -128,6 +128,7 @@ def test_a_picture(tmp_path: Path) -> None:
     assert all(name in text for name in CHAIN) and "us" in text
 
 
+@pytest.mark.anywhere
 def test_what_does_not_go_together() -> None:
     for words, says in ((["-U", "-K"], "-U and -K exclude"), (["-u", "-k"], "-u and -k exclude")):
         done = osmia("offcputime", *words)

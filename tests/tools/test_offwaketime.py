@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ def test_a_sleep_that_nobody_ends_early() -> None:
 def test_a_turn_that_was_lost_has_no_waker() -> None:
     """Two that compute on one CPU take turns, and nobody wakes them."""
     work = "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\ninput()\nwhile 1: pass"
-    pair = [subprocess.Popen(["python3", "-c", work], stdin=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-S", "-E", "-c", work]
+    pair = [subprocess.Popen(command, stdin=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         tool = Tool("offwaketime", "-f", "-p", str(pair[0].pid), "--state", "0").start()
         for process in pair:
@@ -140,6 +142,7 @@ def test_a_picture(tmp_path: Path) -> None:
     assert all(name in text for name in ("sleepy", "wakes", *DOZE, *KNOCK))
 
 
+@pytest.mark.anywhere
 def test_what_does_not_go_together() -> None:
     for words, says in ((["-U", "-K"], "-U and -K exclude"), (["-u", "-k"], "-u and -k exclude")):
         done = osmia("offwaketime", *words)

@@ -61,6 +61,7 @@ def test_a_line_each_second() -> None:
     assert all(re.fullmatch(r"\d\d:\d\d:\d\d: PIDs/sec: \d+", line) for line in lines)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("counts", "seconds", "rate"), [((), 1.0, 0), ((30, 7), 1.02, 37), ((30, 7), 2.0, 18), ((3,), 0.25, 12)]
 )

@@ -13,14 +13,15 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from harness import REPO, Tool, osmia, workload
+from harness import Tool, osmia, prebuilt, workload
 from needs import only_on
+from patience import PATIENCE
 
 pytestmark = pytest.mark.kernel
 
-SOURCE = REPO / "tests" / "workloads" / "burn.c"
 SHARES = {"most": 60.0, "some": 30.0, "few": 10.0}
-ROUNDS = 300  # some seconds of a CPU's time
+ROUNDS = int(300 / PATIENCE)  # some seconds of a CPU's time
+FEW = int(ROUNDS / 3)
 HERTZ = "499"
 
 
@@ -54,16 +55,16 @@ class Burn:
         self.process.stdout.close()
 
 
-def compiled(folder: Path, *flags: str) -> Path:
-    out = folder / "burn"
-    subprocess.run(["gcc", "-O2", *flags, "-o", str(out), str(SOURCE)], check=True)
-    return out
-
-
 @pytest.fixture(scope="module")
 def burn() -> Path:
     """The program with frame pointers."""
     return Path(workload("burn"))
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """The one without."""
+    return Path(shutil.copy(prebuilt.burn("plain"), tmp_path / "burn"))
 
 
 def samples(tool: Tool, pid: str) -> list[dict[str, Any]]:
@@ -89,15 +90,10 @@ def check_shares(rows: list[dict[str, Any]]) -> int:
 def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> None:
     """Also when the program has ended, and is deleted, before the report."""
     program = tmp_path / "burn"
-    if kind == "frame pointers":
-        shutil.copy(burn, program)
-    else:
-        compiled(tmp_path, "-g", "-DPLAIN")
+    which = {"frame pointers": burn, "none": prebuilt.burn("plain"), "debug file": prebuilt.burn("stripped")}[kind]
+    shutil.copy(which, program)
     if kind == "debug file":
-        debug = tmp_path / "burn.debug"
-        subprocess.run(["objcopy", "--only-keep-debug", str(program), str(debug)], check=True)
-        link = f"--add-gnu-debuglink={debug}"
-        subprocess.run(["objcopy", "--strip-all", link, str(program)], check=True)
+        shutil.copy(f"{which}.debug", tmp_path)
     with Burn(program) as work:
         tool = Tool("profile", "-F", HERTZ, "-U", "--json", "-p", work.pid).start()
         work.compute()
@@ -119,10 +115,10 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
 
 @only_on("x86_64", "stacks are unwound there only")
 @pytest.mark.parametrize("off", ["", "core_relo,bpf_link,batch,ringbuf"], ids=["new", "as before 5.8"])
-def test_whole_stacks_without_frame_pointers(tmp_path: Path, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_stacks_without_frame_pointers(plain: Path, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one is cut, and all lead to where the process began."""
     monkeypatch.setenv("OSMIA_FEATURES_OFF", off)
-    with Burn(compiled(tmp_path, "-DPLAIN")) as work:
+    with Burn(plain) as work:
         tool = Tool("profile", "-F", HERTZ, "-U", "--json", "--dwarf", "-p", work.pid).start()
         work.compute()
         tool.stop()  # before it ends, when it has no stack any more
@@ -143,7 +139,7 @@ def test_two_programs_of_one_process(burn: Path) -> None:
         "os.execv(*eval(sys.argv[1]))"
     )
     tool = Tool("profile", "-F", HERTZ, "--json").start()
-    words = repr((str(burn), ["burn", "60"]))
+    words = repr((str(burn), ["burn", str(FEW)]))
     process = subprocess.Popen([sys.executable, "-c", script, words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.communicate(b"\n")
     tool.stop()
@@ -158,7 +154,7 @@ def test_two_programs_of_one_process(burn: Path) -> None:
 
 
 def test_text_as_bcc_prints_it(burn: Path) -> None:
-    with Burn(burn, 100) as work:
+    with Burn(burn, FEW) as work:
         tool = Tool("profile", "-F", HERTZ, "-U", "-p", work.pid).start()
         work.compute()
         tool.stop()
@@ -171,7 +167,7 @@ def test_text_as_bcc_prints_it(burn: Path) -> None:
 
 
 def test_folded_lines(burn: Path) -> None:
-    with Burn(burn, 100) as work:
+    with Burn(burn, FEW) as work:
         tool = Tool("profile", "-F", HERTZ, "-f", "-a", "-d", "-p", work.pid, "--stack-storage-size", "1000").start()
         work.compute()
         tool.stop()
@@ -188,7 +184,7 @@ def test_the_kernel_alone() -> None:
     """A program that reads, and whose own functions are not asked for."""
     script = "import os; f = os.open('/dev/zero', 0); [os.read(f, 1 << 22) for _ in range(400)]"
     tool = Tool("profile", "-K", "--json", "-F", HERTZ).start()
-    process = subprocess.Popen(["python3", "-c", script])
+    process = subprocess.Popen([sys.executable, "-S", "-E", "-c", script])
     process.wait()
     tool.stop()
     rows = samples(tool, str(process.pid))
@@ -204,7 +200,7 @@ def test_one_cpu_only(burn: Path) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         pytest.fail("two CPUs are needed")
-    with Burn(burn, 100) as work:
+    with Burn(burn, FEW) as work:
         os.sched_setaffinity(int(work.pid), {cpus[0]})
         here = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "-C", str(cpus[0])).start()
         there = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "-C", str(cpus[1])).start()
@@ -217,7 +213,7 @@ def test_one_cpu_only(burn: Path) -> None:
 
 def test_stacks_that_find_no_room(burn: Path) -> None:
     """They are counted without frames, and how many that are is said."""
-    with Burn(burn, 100) as work:
+    with Burn(burn, FEW) as work:
         tool = Tool("profile", "-F", HERTZ, "--json", "-p", work.pid, "--stack-storage-size", "1").start()
         work.compute()
         tool.stop()
@@ -229,7 +225,7 @@ def test_stacks_that_find_no_room(burn: Path) -> None:
 
 
 def test_by_period(burn: Path) -> None:
-    with Burn(burn, 50) as work:
+    with Burn(burn, FEW) as work:
         tool = Tool("profile", "-c", "2000000", "--csv", "-U", "-p", work.pid).start()
         work.compute()
         tool.stop()
@@ -242,7 +238,7 @@ def test_by_period(burn: Path) -> None:
 
 def test_pictures(burn: Path, tmp_path: Path) -> None:
     svg, page = tmp_path / "burn.svg", tmp_path / "burn.html"
-    with Burn(burn, 50) as work:
+    with Burn(burn, FEW) as work:
         tool = Tool("profile", "-F", HERTZ, "-p", work.pid, "--svg", str(svg), "--html", str(page)).start()
         work.compute()
         tool.stop()
@@ -251,6 +247,7 @@ def test_pictures(burn: Path, tmp_path: Path) -> None:
         assert all(name in text for name in ("profile", "work", "most", "samples"))
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -137,6 +137,7 @@ def test_json_has_the_cpus() -> None:
     assert all(one["count"] == sum(bucket["count"] for bucket in one["buckets"]) for one in record["histograms"])
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("word", ["0", "x", "10001", "-1"])
 def test_impossible_frequencies(word: str) -> None:
     done = osmia("runqlen", "-f", word)
@@ -144,6 +145,7 @@ def test_impossible_frequencies(word: str) -> None:
     assert done.stderr == (f"osmia: runqlen: option -f: {word!r} is not a frequency: 1 to 10000 samples a second\n")
 
 
+@pytest.mark.anywhere
 def test_it_traces_nobody_in_particular() -> None:
     done = osmia("runqlen", "-p", "1")
     assert (done.returncode, done.stderr) == (2, "osmia: runqlen: unknown option -p; see osmia runqlen --help\n")

@@ -133,6 +133,7 @@ def test_name_and_json() -> None:
     assert all(record["prev_tid"] != one.pid for record in records)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "text"),
     [

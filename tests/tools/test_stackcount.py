@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from typing import Any
@@ -208,17 +209,30 @@ def test_intervals_add_up(program: str) -> None:
     assert len({row["time"] for row in rows(tool)}) >= 2
 
 
-def test_functions_of_the_kernel() -> None:
-    needs("kprobe_multi")
+@pytest.mark.parametrize("off", ["", "kprobe_multi"], ids=["as the kernel can", "one by one"])
+def test_functions_of_the_kernel(off: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that the pattern matches the program calls one: each call is counted, and nothing else."""
+    needs("kprobe")
+    monkeypatch.setenv("OSMIA_FEATURES_OFF", off)
     with Told(workload("stairs")) as work:
-        tool = Tool("stackcount", "--json", "-p", work.pid, "__*_sys_getpgid").start()
-        work.tell("2 10000")
+        tool = Tool("stackcount", "-v", "--json", "-p", work.pid, "__*_sys_getp*").start()
+        work.tell("2 7001")
+        work.tell("4 2999")
         tool.stop()
-    assert sum(row["count"] for row in rows(tool)) == 10_000
-    assert all(row["kernel"][0]["name"].endswith("_sys_getpgid") for row in rows(tool))
-    assert {chain(row) for row in rows(tool)} == {steps(2)}
+    counts: dict[str, dict[tuple[str, ...], int]] = {}
+    for row in rows(tool):
+        names = [frame["name"] for frame in row["kernel"]]
+        assert "do_syscall_64" in names[1:] and row["cut"] == [] and row["unit"] == "calls"
+        counts.setdefault(names[0], {})[chain(row)] = row["count"]
+    # The function that the table of system calls names, and the one within it where the compiler left them apart.
+    assert counts and all(name.endswith("_sys_getpgid") for name in counts)
+    assert all(found == {steps(2): 7001, steps(4): 2999} for found in counts.values()), counts
+    one_link = bool(features.has("kprobe_multi")) and not off
+    (said,) = re.findall(r"kernel_function: attached to kprobe_multi:.*", tool.stderr)
+    assert ("with one link" in said) == one_link and ("single kprobes" in said) != one_link, said
 
 
+@pytest.mark.anywhere
 def test_where_the_kernel_has_no_such_probes() -> None:
     if features.has("kprobe"):
         pytest.skip("this kernel has kprobes")
@@ -226,6 +240,7 @@ def test_where_the_kernel_has_no_such_probes() -> None:
     assert done.returncode == 1 and "osmia: " in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "says"),
     [

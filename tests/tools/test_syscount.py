@@ -134,6 +134,7 @@ def test_json_and_csv() -> None:
     assert re.fullmatch(r"\d+,opener,\d+,\d+\.\d{3}", rows[1])
 
 
+@pytest.mark.anywhere
 def test_list_of_calls() -> None:
     done = osmia("syscount", "-l")
     names = done.stdout.split()
@@ -141,6 +142,7 @@ def test_list_of_calls() -> None:
     assert {"openat", "execve", "io_uring_enter", "mseal"} <= set(names)
 
 
+@pytest.mark.anywhere
 def test_calls_of_32_bit_programs_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their numbers mean other calls: 5 is open there, and fstat for the others."""
     task: Any = SimpleNamespace(thread_info=SimpleNamespace(status=0))
@@ -150,6 +152,7 @@ def test_calls_of_32_bit_programs_are_apart(monkeypatch: pytest.MonkeyPatch) -> 
     assert syscount.label(syscount.called(5)) == "32-bit call 5"
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -164,6 +167,7 @@ def test_mistakes(words: list[str], text: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"osmia: {text}\n")
 
 
+@pytest.mark.anywhere
 def test_duration_is_one_summary() -> None:
     done = osmia("syscount", "-d", "0.3", "--json")
     assert len([json.loads(line) for line in done.stdout.splitlines()]) == 1

@@ -105,6 +105,7 @@ def test_threads_of_programs_only() -> None:
     assert True in found[0] and True not in found[1] and False in found[1]
 
 
+@pytest.mark.anywhere
 def test_what_does_not_go_together() -> None:
     process = subprocess.Popen([workload("naps")], stdin=subprocess.PIPE)
     done = osmia("wakeuptime", "-u", "-p", str(process.pid))
