@@ -37,7 +37,7 @@ def enter(call):
         counts[stacks.user()] += 1
         deeper[stacks.user(skip=2)] += 1
 
-@raw_tracepoint("sys_enter")  # 5.10 has no kernel stacks at the tracepoints of system calls
+@raw_tracepoint("sys_enter")  # before 6.12 there are none at the tracepoints of system calls
 def entered(regs, number):
     if current.tgid == target and number == GETPGID:
         kernel[stacks.kernel()] += 1

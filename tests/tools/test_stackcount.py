@@ -138,7 +138,11 @@ def test_folded_with_offsets(program: str) -> None:
 
 
 def test_a_tracepoint_from_both_sides() -> None:
-    """The workload ``stairs.c`` makes a system call so many functions deep."""
+    """The workload ``stairs.c`` makes a system call so many functions deep.
+
+    Before 376bd59e2a04 ("bpf: Use fake pt_regs when doing bpf syscall tracepoint tracing", 6.12) the kernel has no
+    stack of its own at these tracepoints.
+    """
     with Told(workload("stairs")) as work:
         tools = [Tool("stackcount", "--json", "-p", work.pid, *words, "t:syscalls:sys_enter_getpgid").start()
                  for words in ((), ("-U",), ("-K",), ("-K", "-P"))]  # fmt: skip
@@ -151,7 +155,8 @@ def test_a_tracepoint_from_both_sides() -> None:
         counts = {chain(row): row["count"] for row in found}
         assert set(counts) == {steps(3), steps(5)}
         assert whole(tool, counts[steps(3)], 7001) and whole(tool, counts[steps(5)], 2999)
-    assert all("do_syscall_64" in [frame["name"] for frame in row["kernel"]] for row in both + kernel)
+    inside = [[frame["name"] for frame in row["kernel"]] for row in both + kernel]
+    assert all("do_syscall_64" in names for names in inside) or (older_than("6.12") and not any(inside)), inside
     assert all(row["kernel"] == [] for row in user)
     for tool, (row,), pid in ((tools[2], kernel, 0), (tools[3], own, int(work.pid))):
         assert whole(tool, row["count"], 10_000) and (row["pid"], row["user"]) == (pid, [])

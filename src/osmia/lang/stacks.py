@@ -94,8 +94,8 @@ class Stacks(MapBase):
     stands for that stack until the end, on every CPU.  On the user side
     ``s[number]`` is the stack: a tuple of its addresses, innermost first,
     which knows whether it was ``cut`` and whether it is a ``user`` stack.
-    Older kernels (5.10) have no kernel stack at the tracepoints of system
-    calls, but at the raw tracepoints ``sys_enter`` and ``sys_exit``.
+    Before 376bd59e2a04 (6.12) there is no kernel stack at the tracepoints of
+    system calls, but at the raw tracepoints ``sys_enter`` and ``sys_exit``.
 
     ``max_entries`` is how many different stacks can be kept; ``words`` how
     many addresses of all of them together (default: 32 each).  A stack that
