@@ -17,7 +17,7 @@ MEMORY = "2G"
 BOOT_SECONDS = 240
 #: Seconds without a line from the guest after which it counts as dead, and for a whole run.
 SILENT_SECONDS = 900
-RUN_SECONDS = 5400
+RUN_SECONDS = 4 * 3600
 
 
 @dataclass(frozen=True)

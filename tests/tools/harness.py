@@ -26,6 +26,7 @@ from typing import Any, Union
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 import prebuilt
+import pytest
 from patience import patient
 
 REPO = Path(__file__).resolve().parents[2]
@@ -38,8 +39,15 @@ FEW_PROGRAMS = {
     "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
     "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
 }  # fmt: skip
+#: One tool of each kind: what says of these something on a kernel says it of the others, too.
+OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")
 READY_SECONDS = patient(30.0)
 END_SECONDS = patient(20.0)
+
+
+def each_kind(tools: Sequence[str]) -> list[Any]:
+    """Cases of all ``tools``, of which guests of the kernel matrix run those :data:`OF_EACH_KIND`."""
+    return [pytest.param(tool, marks=() if tool in OF_EACH_KIND else pytest.mark.anywhere) for tool in tools]
 
 
 def environment() -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import FEW_PROGRAMS, TOOLS, Files, Tool, osmia, told
+from harness import FEW_PROGRAMS, TOOLS, Files, Tool, each_kind, osmia, told
 
 pytestmark = pytest.mark.kernel
 
@@ -74,7 +74,7 @@ def traced(tool: str, *words: str) -> Tool:
         return running.stop()
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", each_kind(TOOLS))
 def test_csv_into_a_file(tool: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     done = traced(tool, "--csv", "-o", str(out))
@@ -96,7 +96,7 @@ def test_json_into_a_file(tool: str, tmp_path: Path) -> None:
     assert records and all(set(record) == FIELDS[tool] or (done.stderr and "lost" in record) for record in records)
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", each_kind(TOOLS))
 def test_verbose(tool: str) -> None:
     done = osmia(tool, "-v", "--duration", "0.1")
     lines = done.stderr.splitlines()
@@ -106,6 +106,7 @@ def test_verbose(tool: str) -> None:
     assert len([line for line in lines if ": attached to " in line]) >= len(loaded)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("flag", ["-t", "-T", "--timestamp"])
 def test_time_of_summaries(flag: str) -> None:
     """The tool's own option has the common one's letters, too."""
@@ -113,12 +114,14 @@ def test_time_of_summaries(flag: str) -> None:
     assert re.search(r"^\d\d:\d\d:\d\d$", done.stdout, re.M)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("words", [["-i", "0.2"], ["--interval=0.2"], ["0.2"]])
 def test_interval(words: list[str]) -> None:
     done = osmia("runqlat", *words, "--duration", "1.5")
     assert done.returncode == 0 and done.stdout.count("distribution") >= 2
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -134,6 +137,7 @@ def test_mistakes(words: list[str], text: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"osmia: {text}\n")
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "first", "row"),
     [

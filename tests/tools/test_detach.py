@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import TOOLS, Files, Tool, environment, eventually, osmia_command, program_ids, programs_of
+from harness import TOOLS, Files, Tool, each_kind, environment, eventually, osmia_command, program_ids, programs_of
 from patience import patient
 
 pytestmark = pytest.mark.kernel
@@ -26,7 +26,7 @@ def gone(ours: set[int]) -> bool:
     return not program_ids() & ours
 
 
-@pytest.mark.parametrize("name", TOOLS)
+@pytest.mark.parametrize("name", each_kind(TOOLS))
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda s: s.name)
 def test_signals_leave_nothing_attached(name: str, sig: signal.Signals) -> None:
     tool = Tool(name).start()

@@ -16,6 +16,7 @@ from harness import (
     TOOLS,
     Files,
     Tool,
+    each_kind,
     environment,
     eventually,
     osmia,
@@ -60,7 +61,7 @@ class Storm:
         self.process.communicate()
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", each_kind(TOOLS))
 def test_every_tool_says_what_it_cost(tool: str) -> None:
     """The table goes to standard error, so that the tool's own output stays what it is."""
     done = osmia(tool, "--stats", "--duration", "0.3")
@@ -79,7 +80,7 @@ def test_every_tool_says_what_it_cost(tool: str) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", each_kind(TOOLS))
 def test_the_last_record_of_json(tool: str) -> None:
     done = osmia(tool, "--stats", "--json", "--duration", "0.3")
     assert (done.returncode, told(done.stderr)) == (0, [])
@@ -131,7 +132,7 @@ def test_a_storm_ends_it(mode: str) -> None:
         assert found["detached"] and found["max_overhead"] == 0.001 < found["most_percent"]
 
 
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", each_kind(TOOLS))
 def test_every_tool_ends_by_itself(tool: str) -> None:
     done = osmia(tool, "--max-overhead", ALWAYS, "--duration", "30")
     assert done.returncode == 3
@@ -176,6 +177,7 @@ def test_a_kernel_that_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.anywhere
 def test_nothing_of_it_is_loaded_unasked() -> None:
     code = (
         "import sys; import osmia.cli.main as m\n"
