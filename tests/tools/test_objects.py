@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from harness import APART, EXAMPLES, bpffs, osmia
 from harness import TOOLS as ALIKE
-from needs import needs
+from needs import needs, needs_tracepoint
 
 from osmia.load import cookies
 from osmia.obj.elf import parse_object
@@ -18,6 +18,8 @@ from osmia.obj.elf import parse_object
 pytestmark = pytest.mark.kernel
 
 TOOLS = [*ALIKE, *APART]
+#: What tools cannot be without, and since when it is there.
+TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19")}
 # An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.
 UNITS = [*TOOLS, *map(str, EXAMPLES)]
 
@@ -25,6 +27,8 @@ UNITS = [*TOOLS, *map(str, EXAMPLES)]
 @pytest.mark.feature("B19 own objects for others")
 @pytest.mark.parametrize("unit", UNITS, ids=[Path(u).stem for u in UNITS])
 def test_bpftool_loads_the_object(unit: str, tmp_path: Path) -> None:
+    if unit in TRACEPOINTS:
+        needs_tracepoint(*TRACEPOINTS[unit])
     made = tmp_path / "unit.bpf.o"
     run = osmia("compile", unit, "-o", str(made))
     assert run.returncode == 0, run.stderr
