@@ -81,19 +81,16 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
 
     ``share`` is emptied first and holds everything afterwards: the serial
     log, the results, the kernel's messages.  Problem: the guest did not come
-    up; a guest that dies later leaves its results without a "finished" line.
+    up.  One that dies later is booted again for what remains; results without
+    a "finished" line are those of a guest that died too often.
     """
     with turn(jobs, say):
         command, env = _prepare(kernel, boot, share, pytest_args, kvm)
-        with (share / "serial.log").open("wb") as log:
-            process = subprocess.Popen(
-                ["nice", "-n", "19", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                start_new_session=True, cwd=config.REPO,
-            )  # fmt: skip
-            try:
-                why = _watch(process, share, say)
-            finally:
-                _end(process)
+        for left in reversed(range(config.BOOTS_AT_MOST)):
+            why = _booted(command, env, share, say)
+            if enough.is_set() or not left or not died(share / "results.jsonl"):
+                break
+            say(f"the guest died ({why or 'qemu ended'}): once more, for what remains")
     for big in ("python.tar", "tree.tar"):
         (share / big).unlink(missing_ok=True)
     records = read(share / "results.jsonl")
@@ -104,6 +101,37 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
     if why:
         records.append({"event": "died", "why": why})
     return records
+
+
+def _booted(command: list[str], env: dict[str, str], share: Path, say: Callable[[str], None]) -> str:
+    """One boot, to its end; empty, or why it was given up."""
+    with (share / "serial.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["nice", "-n", "19", *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+            start_new_session=True, cwd=config.REPO,
+        )  # fmt: skip
+        try:
+            return _watch(process, share, say)
+        finally:
+            _end(process)
+
+
+def died(results: Path) -> bool:
+    """Whether a guest that came up has not come to its end.
+
+    The test that it died in gets another chance; it has failed if the guest has died in it before.
+    """
+    records = read(results)
+    if not any(r.get("event") == "booted" for r in records) or any(r.get("event") == "finished" for r in records):
+        return False
+    ended = {r["id"] for r in records if "id" in r}
+    began = [r["test"] for r in records if r.get("event") == "began" and r["test"] not in ended]
+    with results.open("a", encoding="utf-8") as file:
+        file.write("\n")  # the last line may be half a one
+        if began and began.count(began[-1]) > 1:
+            lost = {"id": began[-1], "outcome": "failed", "why": "the guest died in it, twice", "seconds": 0}
+            file.write(json.dumps(lost) + "\n")
+    return True
 
 
 def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], kvm: bool
@@ -132,23 +160,25 @@ def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args
 def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], None]) -> str:
     """Wait for the guest's end; empty, or why it was given up."""
     began = changed = time.monotonic()
-    size, told = -1, 0
+    results = share / "results.jsonl"
+    before = results.stat().st_size if results.exists() else 0
+    size, told = before, 0
     while process.poll() is None:
         if enough.wait(0.5):
             return "interrupted"
         now = time.monotonic()
-        grown = sum(f.stat().st_size for f in (share / "serial.log", share / "results.jsonl") if f.exists())
-        if grown != size:
+        grown = results.stat().st_size if results.exists() else 0
+        if grown != size:  # what a kernel in trouble prints is no sign of life
             size, changed = grown, now
-        done = (share / "results.jsonl").read_bytes().count(b"\n") if (share / "results.jsonl").exists() else 0
+        done = results.read_bytes().count(b'{"id"') if grown else 0
         if done >= told + 25:
             told = done
-            say(f"{done - 2} tests after {now - began:.0f} s")
+            say(f"{done} tests after {now - began:.0f} s")
         if (share / "status").exists():
             # Some guests do not power off; what is wanted is there.
             if now - changed > 20:
                 return ""
-        elif not done and now - began > config.BOOT_SECONDS:
+        elif grown == before and now - began > config.BOOT_SECONDS:
             return f"no sign of life after {config.BOOT_SECONDS} s"
         elif now - changed > config.SILENT_SECONDS:
             return f"silent for {config.SILENT_SECONDS} s"

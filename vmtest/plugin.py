@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,19 @@ class Writer:
     """Collects the three phases of each test and writes their sum."""
 
     def __init__(self, path: str) -> None:
+        self.done = _done(path)
         self.file = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  # for the whole session
         self.now: dict[str, Any] = {}
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what has ended already: a guest that died is booted again for the others."""
+        ended = [item for item in items if item.nodeid in self.done]
+        if ended:
+            items[:] = [item for item in items if item.nodeid not in self.done]
+            config.hook.pytest_deselected(items=ended)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._write({"event": "began", "test": nodeid})
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -51,6 +63,13 @@ class Writer:
 
     def _write(self, record: dict[str, Any]) -> None:
         self.file.write(json.dumps(record) + "\n")
+
+
+def _done(path: str) -> set[str]:
+    """The tests of which results are there."""
+    from vmtest.boot import read
+
+    return {record["id"] for record in read(Path(path)) if "id" in record}
 
 
 def pytest_configure(config: pytest.Config) -> None:

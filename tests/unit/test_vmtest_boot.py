@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -48,7 +51,58 @@ def test_silence_after_the_first_tests(share: Path, monkeypatch: pytest.MonkeyPa
 def test_too_long_a_run(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "RUN_SECONDS", 1)
     (share / "results.jsonl").write_text('{"event": "booted"}\n')
-    assert watched(sleeper(share, "while :; do echo x >> serial.log; sleep 0.1; done"), share) == "not done after 1 s"
+    script = "while :; do echo x >> results.jsonl; sleep 0.1; done"
+    assert watched(sleeper(share, script), share) == "not done after 1 s"
+
+
+def test_a_kernel_in_trouble_is_silent(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may fill the log for hours."""
+    monkeypatch.setattr(config, "SILENT_SECONDS", 1)
+    (share / "results.jsonl").write_text('{"event": "booted"}\n')
+    assert watched(sleeper(share, "while :; do echo x >> serial.log; sleep 0.1; done"), share) == "silent for 1 s"
+
+
+GUEST = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from vmtest.boot import read
+results = Path("results.jsonl")
+ended = {r["id"] for r in read(results) if "id" in r}
+with results.open("a") as file:
+    say = lambda **words: print(json.dumps(words), file=file, flush=True)
+    say(event="booted", release="1.2")
+    for test in ("good", "deadly", "deadly once", "last"):
+        if test not in ended:
+            say(event="began", test=test)
+            if test == "deadly" or (test == "deadly once" and not Path("once").exists()):
+                Path("once").touch() if test == "deadly once" else None
+                file.write('{"id": "cut off')
+                sys.exit(1)
+            say(id=test, outcome="passed", why="", seconds=0)
+    say(event="finished", status=0)
+"""
+
+
+def test_a_guest_that_died_is_booted_again(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what remains; the test that it dies in twice has failed."""
+    monkeypatch.setattr(boot, "LOCK", share / "lock")
+    (share / "guest.py").write_text(GUEST)
+    command = [sys.executable, str(share / "guest.py"), str(config.REPO)]
+
+    def popen(_nice: list[str], **words: Any) -> subprocess.Popen[bytes]:
+        return real(command, **{**words, "cwd": share})
+
+    real = subprocess.Popen
+    monkeypatch.setattr(boot.subprocess, "Popen", popen)
+    monkeypatch.setattr(boot, "_prepare", lambda *_: (command, dict(os.environ)))
+    said: list[str] = []
+    kernel: Any = SimpleNamespace(release="1.2")
+    records = boot.run(kernel, config.BOOTS[0], share, [], kvm=False, jobs=1, say=said.append)
+    outcomes = [(r["id"], r["outcome"]) for r in records if "id" in r]
+    assert outcomes == [("good", "passed"), ("deadly", "failed"), ("deadly once", "passed"), ("last", "passed")]
+    assert said == ["the guest died (qemu ended): once more, for what remains"] * 3
+    assert [r["event"] for r in records if "event" in r and r["event"] != "began"] == [*["booted"] * 4, "finished"]
 
 
 def test_an_interrupt_ends_guests(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
