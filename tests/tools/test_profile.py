@@ -103,12 +103,11 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
     total = check_shares(rows)
     assert all(row["comm"] == "burn" and row["kernel"] == [] for row in rows)
     if kind == "frame pointers":
-        chains = Counter[tuple[str, ...]]()
-        for row in rows:
-            chains[tuple(frame["name"] for frame in row["user"][:3])] += row["count"]
-        whole = sum(n for chain, n in chains.items() if chain[1:] == ("work", "main"))
-        assert whole >= 0.95 * total, chains  # the others are in the instruction or two that make a frame
-        assert not any(row["cut"] for row in rows if row["user"][1:])
+        through = [row for row in rows if [frame["name"] for frame in row["user"][1:3]] == ["work", "main"]]
+        whole = sum(row["count"] for row in through)
+        # The others are in the instruction or two that make a frame, or in the C library, which makes none.
+        assert whole >= 0.95 * total, rows
+        assert not any(row["cut"] for row in through)
 
 
 @only_on("x86_64", "stacks are unwound there only")

@@ -200,10 +200,11 @@ def test_disks_have_their_names_elsewhere(tmp_path: Path) -> None:
 
 def test_waits_of_a_process_by_intervals(tmp_path: Path) -> None:
     path = tmp_path / "waits.rec"
-    process = subprocess.Popen(["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 0.2; done"])
+    script = "read line; for i in 1 2 3 4 5 6 7 8; do sleep 0.2; done"
+    process = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE)
     words = ("runqlat", "-P", "-p", str(process.pid), "-o", str(path), "0.5")
     with Tool("record", "--show", *words) as tool:
-        process.wait()
+        process.communicate(b"\n")
         tool.stop()
     same(path, tool)
     shown = sum(int(n) for n in re.findall(r" : (\d+) +\|", tool.stdout))
