@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from osmia import Hash, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32, u64
-from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted_task  # noqa: F401 - options
+from osmia import first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf, u32
+from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
-from osmia.tools._sched import goes_on
+from osmia.tools._queued import turn, wakeup, wakeup_new  # noqa: F401 - programs
 
 timestamp = option("-T", "--timestamp", help="show the time of each summary")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
@@ -14,32 +14,13 @@ pids = option("-P", "--pids", help="one histogram per process")
 pidnss = option("--pidnss", help="one histogram per PID namespace")
 tids = option("-L", "--tids", help="one histogram per thread")
 
-starts = Hash[u32, u64]()  # thread on a run queue -> since when
 total = log2_hist("usecs")
 split = log2_hist("usecs", key=u32, max_entries=4096)
 
 
-def enqueue(task):
-    """The task waits for its turn from now on; the idle task never does."""
-    if task.pid and wanted_task(task):
-        starts[task.pid] = ktime()
-
-
-@first_of(tp_btf("sched_wakeup"), raw_tracepoint("sched_wakeup"))
-def wakeup(task):
-    enqueue(task)
-
-
-@first_of(tp_btf("sched_wakeup_new"), raw_tracepoint("sched_wakeup_new"))
-def wakeup_new(task):
-    enqueue(task)
-
-
 @first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))
 def switch(preempt, prev, next):
-    if goes_on(preempt, prev):
-        enqueue(prev)
-    start = starts.pop(next.pid)
+    start = turn(preempt, prev, next)
     if start is None:
         return
     latency = (ktime() - start) // (1_000_000 if milliseconds else 1000)

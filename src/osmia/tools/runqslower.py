@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from osmia import Col, Hash, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
+from osmia import Col, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
 from osmia.kernel.named import thread_number
-from osmia.lang.filters import cgroup, name, pid, uid, wanted_task  # noqa: F401 - options
-from osmia.lang.pidns import is_thread, process_id, thread_id
+from osmia.lang import filters
+from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
+from osmia.lang.pidns import process_id, thread_id
 from osmia.lang.types import Comm, Event, u32, u64
-from osmia.tools._sched import goes_on
+from osmia.tools._queued import turn, wakeup, wakeup_new  # noqa: F401 - programs
 from osmia.tools._show import clock
 
 
@@ -38,31 +39,12 @@ class Wait(Event):
     prev_comm: Comm
 
 
-starts = Hash[u32, u64](32768)  # thread on a run queue -> since when
 waits = Ring(Wait)
-
-
-def enqueue(task):
-    """The task waits for its turn from now on; the idle task never does."""
-    if task.pid and (not tid or is_thread(task, tid)) and wanted_task(task):
-        starts[task.pid] = ktime()
-
-
-@first_of(tp_btf("sched_wakeup"), raw_tracepoint("sched_wakeup"))
-def wakeup(task):
-    enqueue(task)
-
-
-@first_of(tp_btf("sched_wakeup_new"), raw_tracepoint("sched_wakeup_new"))
-def wakeup_new(task):
-    enqueue(task)
 
 
 @first_of(tp_btf("sched_switch"), raw_tracepoint("sched_switch"))
 def switch(preempt, prev, next):
-    if goes_on(preempt, prev):
-        enqueue(prev)
-    start = starts.pop(next.pid)
+    start = turn(preempt, prev, next)
     if start is None:
         return
     now = ktime()
@@ -75,6 +57,10 @@ def switch(preempt, prev, next):
         e.prev_tid, e.prev_comm = thread_id(prev), prev.comm
 
 
+def prepare():
+    filters.tid.value = tid.value  # the filter that others have, by bcc's letter
+
+
 tool = event_table(
     waits,
     [
@@ -85,4 +71,5 @@ tool = event_table(
         Col("prev_comm", "PREV COMM", 16, when=previous),
         Col("prev_tid", "PREV TID", 6, align="<", when=previous),
     ],
+    prepare=prepare,
 )
