@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from osmia import Comm, Event, Hash, Stacks, machine, stack_table, u32, u64
-from osmia.cli.stacks import StackView, Watched, _believable, traced
+from osmia.cli.stacks import StackView, Watched, believable, traced
 from osmia.lang.templates import StackPart
 from osmia.symbols.frame import JIT, KERNEL, UNKNOWN, USER, Frame
 
@@ -37,7 +37,7 @@ def user(*names: str) -> list[Frame]:
     ],
 )
 def test_how_far_a_user_stack_is_believed(frames: list[Frame], cut: bool, kept: int, whole: bool) -> None:
-    assert _believable(frames, cut) == (frames[:kept], whole)
+    assert believable(frames, cut) == (frames[:kept], whole)
 
 
 def test_tracing_itself_is_no_part_of_a_kernel_stack() -> None:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from osmia.cli.stacks import Row, StackView
-from osmia.cli.stacks import _believable as believable
+from osmia.cli.stacks import Row, StackView, believable
 from osmia.errors import OptionError
 from osmia.views.cycles import cycles
 from osmia.views.escape import escape

@@ -240,7 +240,7 @@ class StackView(View):
         for (pid, since), wanted in users.items():
             found = self._names.user_stacks(pid, [trace for _, trace in wanted], since)
             for (place, trace), side in zip(wanted, found, strict=True):
-                out[place] = _believable(side, trace.cut)
+                out[place] = believable(side, trace.cut)
         return out
 
     def _who(self, key: Any) -> str:
@@ -354,12 +354,17 @@ def _named(part: StackPart, key: Any) -> str:
 def traced(frames: list[Frame]) -> list[Frame]:
     """A kernel stack without the functions of tracing itself, which are innermost."""
     for at, frame in enumerate(frames):
-        if not frame.name.startswith(_TRACING):
+        if not of_tracing(frame.name):
             return frames[at:]
     return frames
 
 
-def _believable(frames: list[Frame], cut: bool) -> tuple[list[Frame], bool]:
+def of_tracing(name: str) -> bool:
+    """Whether a kernel function of that name is on a stack because something is traced."""
+    return name.startswith(_TRACING)
+
+
+def believable(frames: list[Frame], cut: bool) -> tuple[list[Frame], bool]:
     """A user stack as far as it is one, and whether it is whole.
 
     In functions without frame pointers the register has other uses, and the
