@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -10,19 +11,23 @@ from types import TracebackType
 from typing import Any
 
 import pytest
-from harness import Tool, osmia, workload
+from harness import REPO, Tool, osmia, workload
+from needs import only_on
 
 pytestmark = pytest.mark.kernel
 
 CHAIN = ["inner", "middle", "outer", "main"]
 
 
+SOURCE = REPO / "tests" / "workloads" / "naps.c"
+
+
 class Naps:
     """The workload."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = "") -> None:
         self.process = subprocess.Popen(
-            [workload("naps")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [program or workload("naps")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         self.pid = str(self.process.pid)
 
@@ -68,9 +73,37 @@ def test_ten_sleeps_of_50_ms_under_exactly_that_chain() -> None:
     assert (500_000 if not tool.stderr else 400_000) <= usecs <= took, tool.stderr
 
 
+@only_on("x86_64", "stacks are unwound there only")
+@pytest.mark.parametrize("off", ["", "core_relo,bpf_link,batch,ringbuf"], ids=["new", "as before 5.8"])
+def test_whole_stacks_without_frame_pointers(tmp_path: Path, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the C library sleeps, as distributions compile it: every stack leads to where the process began."""
+    monkeypatch.setenv("OSMIA_FEATURES_OFF", off)
+    program = tmp_path / "naps"
+    subprocess.run(["gcc", "-O2", "-DPLAIN", "-o", str(program), str(SOURCE)], check=True)
+    with Naps(str(program)) as naps:
+        tool = Tool("offcputime", "--json", "--dwarf", "-p", naps.pid).start()
+        long = Tool("offcputime", "-f", "--dwarf", "-t", naps.pid, "-m", "100000").start()
+        took = naps.sleep(10, 50_000)
+        again = naps.sleep(2, 150_000)
+        tool.stop()
+        long.stop()
+    rows = [row for row in tool.records() if "pid" in row]
+    asleep = [row for row in rows if "inner" in [frame["name"] for frame in row["user"]]]
+    for row in asleep:
+        names = [frame["name"] for frame in row["user"]]
+        assert any("nanosleep" in name for name in names[: names.index("inner")])
+        assert names[names.index("inner") :][:4] == CHAIN and names[-1] == "_start"
+        assert (row["cut"], row["unit"], row["comm"], row["tid"]) == ([], "us", "naps", int(naps.pid))
+    whole = sum(row["count"] for row in asleep if row["kernel"][0]["name"] == "__schedule")
+    assert (800_000 if not tool.stderr else 600_000) <= whole <= took + again, tool.stderr
+    lines = [line.rpartition(" ") for line in long.stdout.splitlines() if ";inner;" in line]
+    assert len(lines) == 1 and lines[0][0].startswith("naps;_start;"), long.stdout
+    assert 300_000 <= int(lines[0][2]) <= again  # the short ones are not even sent
+
+
 def test_json_and_text() -> None:
     with Naps() as naps:
-        tool = Tool("offcputime", "--json", "-p", naps.pid, "-U").start()
+        tool = Tool("offcputime", "--json", "-p", f"{os.getpid()},{naps.pid}", "-U").start()
         text = Tool("offcputime", "-p", naps.pid, "-K").start()
         took = naps.sleep(7, 30_000)
         tool.stop()
@@ -78,6 +111,7 @@ def test_json_and_text() -> None:
     rows = chains(tool)
     assert len(rows) == 1 and 210_000 <= rows[0]["count"] <= took
     assert rows[0]["tid"] == rows[0]["pid"] == int(naps.pid) and rows[0]["kernel"] == []
+    assert {row["pid"] for row in tool.records() if "pid" in row} == {os.getpid(), int(naps.pid)}
     banner, *lines = text.stdout.split("\n")
     assert banner == f"Tracing off-CPU time (us) of PID {naps.pid} by kernel stack... Hit Ctrl-C to end."
     at = lines.index("    do_nanosleep")

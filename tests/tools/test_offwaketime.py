@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -32,7 +33,7 @@ def test_both_sides_of_ten_sleeps() -> None:
         tool.stop()
     assert tool.status == 0, tool.stderr
     (row,) = asleep(tool)
-    assert counted(least, row["count"], most) and row["unit"] == "us"
+    assert counted(least, row["count"], most, tool.stderr) and row["unit"] == "us"
     assert (row["comm"], row["pid"], row["tid"]) == ("sleepy", int(wakes.sleeper), int(wakes.sleeper))
     assert (row["wcomm"], row["wpid"], row["wtid"]) == ("wakes", int(wakes.waker), int(wakes.waker))
     assert names(row["user"])[:3] == DOZE and names(row["wuser"])[:3] == KNOCK
@@ -53,7 +54,7 @@ def test_folded() -> None:
     lines = [line.rpartition(" ") for line in tool.stdout.splitlines() if ";knock;" in line]
     assert len(lines) == 1, tool.stdout
     stack, _, usecs = lines[0]
-    assert counted(least, int(usecs), most)
+    assert counted(least, int(usecs), most, tool.stderr), tool.stdout + tool.stderr
     slept, _, woke = stack.partition(";--;")
     frames = slept.split(";")
     assert frames[0] == "sleepy" and ";main;rest;doze;" in slept and frames[-1] == "__schedule"
@@ -78,9 +79,9 @@ def test_text_and_one_kind_of_stacks() -> None:
     at = block.index("    --               --")
     assert block[at - 3 : at] == ["    main", "    reach", "    knock"]
     assert block[at + 1 : at + 4] == ["    doze", "    rest", "    main"]
-    assert block[-2] == f"    {'target:':<16} sleepy ({wakes.sleeper})" and counted(least, int(block[-1]), most)
+    assert block[-2] == f"    {'target:':<16} sleepy ({wakes.sleeper})" and counted(least, int(block[-1]), most, text.stderr)
     rows = [row for row in kernel.records() if row.get("wcomm") == "wakes"]
-    assert counted(least, sum(row["count"] for row in rows), most)
+    assert counted(least, sum(row["count"] for row in rows), most, kernel.stderr)
     assert all(row["user"] == [] == row["wuser"] and row["kernel"] and row["wkernel"] for row in rows)
 
 
@@ -88,7 +89,7 @@ def test_a_sleep_that_nobody_ends_early() -> None:
     """A timer wakes it, in an interrupt of whoever runs then: the kernel's stack says so."""
     process = subprocess.Popen([workload("naps")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
     assert process.stdin and process.stdout
-    tool = Tool("offwaketime", "--json", "-p", str(process.pid)).start()
+    tool = Tool("offwaketime", "--json", "-p", f"{process.pid},{os.getpid()}").start()  # the test waits for its answer
     preempted = involuntary(str(process.pid))
     process.stdin.write("3 20000\n")
     process.stdin.flush()
@@ -96,10 +97,12 @@ def test_a_sleep_that_nobody_ends_early() -> None:
     preempted = involuntary(str(process.pid)) - preempted
     tool.stop()
     process.communicate()
-    rows = [row for row in tool.records() if any("nanosleep" in name for name in names(row.get("kernel", [])))]
+    rows = [row for row in tool.records() if any("nanosleep" in name for name in names(row.get("kernel", [])))
+            and row["pid"] == process.pid]  # fmt: skip
     woken = [row for row in rows if "hrtimer_wakeup" in names(row["wkernel"])]
     assert sum(row["count"] for row in woken) >= 20_000 * (3 - preempted)
     assert all(names(row["user"])[:2] == ["inner", "middle"] for row in woken)
+    assert {row["pid"] for row in tool.records() if "pid" in row} == {process.pid, os.getpid()}
 
 
 def test_a_turn_that_was_lost_has_no_waker() -> None:

@@ -110,6 +110,25 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
         assert not any(row["cut"] for row in through)
 
 
+def test_several_processes_and_threads(burn: Path) -> None:
+    """-p and -L take lists, as bcc's; a process is given by no number of its threads."""
+    with Burn(burn, 60) as one, Burn(burn, 60) as two, Burn(burn, 60) as three:
+        both = Tool("profile", "-F", HERTZ, "--json", "-p", f"{one.pid},{two.pid}").start()
+        threads = Tool("profile", "-F", HERTZ, "-f", "-L", f"{two.pid},{three.pid}", "--annotations").start()
+        neither = Tool("profile", "-F", HERTZ, "--json", "-p", one.pid, "-L", f"{two.pid},{three.pid}").start()
+        text = Tool("profile", "-p", f"{one.pid},{two.pid}", "-L", two.pid).start()
+        for work in (one, two, three):
+            work.compute()
+        for tool in (both, threads, neither, text):
+            tool.stop()
+            assert tool.status == 0, tool.stderr
+    assert {row["pid"] for row in both.records() if "pid" in row} == {int(one.pid), int(two.pid)}
+    assert all(line.startswith("burn;") for line in threads.stdout.splitlines()) and threads.stdout
+    assert not [row for row in neither.records() if "pid" in row]
+    assert text.stdout.startswith(f"Sampling at 49 Hertz of PID {one.pid}, {two.pid} by user + kernel stack...")
+    assert f"burn ({two.pid})" in text.stdout and f"burn ({one.pid})" not in text.stdout
+
+
 @only_on("x86_64", "stacks are unwound there only")
 @pytest.mark.parametrize("off", ["", "core_relo,bpf_link,batch,ringbuf"], ids=["new", "as before 5.8"])
 def test_whole_stacks_without_frame_pointers(plain: Path, off: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +271,10 @@ def test_pictures(burn: Path, tmp_path: Path) -> None:
         (["-F", "99", "-c", "5"], "-F and -c exclude each other"),
         (["-F", "0"], "'0' is not a whole number from 1"),
         (["3", "--duration", "3"], "the duration is there twice"),
-        (["--dwarf"], "--dwarf is for user stacks of one process"),
+        (["--dwarf"], "--dwarf is for user stacks of chosen processes"),
         (["--cgroupmap", "/x"], "use --cgroup PATH"),
+        (["-p", f"{os.getpid()},x"], "'x' is no process id"),
+        (["-L", "1,,2"], "'' is no thread id"),
     ],
 )
 def test_what_does_not_go_together(words: list[str], says: str) -> None:

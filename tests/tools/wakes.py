@@ -57,6 +57,10 @@ def involuntary(pid: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("nonvoluntary_ctxt_switches:"))
 
 
-def counted(least: int, usecs: int, most: int) -> bool:
-    """Whether ``usecs`` is what was slept: the sleep began before the first nap, but for what rounding takes."""
-    return 0.98 * least <= usecs <= most
+def counted(least: int, usecs: int, most: int, stderr: str = "") -> bool:
+    """Whether ``usecs`` is what was slept: the sleep began before the first nap, but for what rounding takes.
+
+    Where the account, ``stderr``, says that stacks could not be read (the kernel has few buffers, and others may have
+    them all), some naps are under no stack, or half of one.
+    """
+    return usecs <= most and (usecs >= 0.98 * least or "could not be read" in stderr)

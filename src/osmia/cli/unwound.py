@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from osmia.symbols.frame import Frame
     from osmia.symbols.symbolizer import Symbolizer
 
-_HEAD = 9  # fields before the pieces of the stack
+_HEAD = 10  # fields before the pieces of the stack
 
 
 class Unwinding:
-    """What copies of stacks were unwound to, and how often each was seen since the last :meth:`take`."""
+    """What copies of stacks were unwound to, and the weight of each since the last :meth:`take`."""
 
     def __init__(self, names: Symbolizer) -> None:
         self._names = names
@@ -34,20 +34,21 @@ class Unwinding:
     def add(self, span: bytes) -> str:
         """Unwind what a span of the ring holds."""
         for row in self._rows(span):
-            since, pid, kernel, ip, sp, bp, bx, comm = row[: _HEAD - 1]
-            stack = b"".join(row[_HEAD - 1 : _HEAD - 1 + PIECES]).rstrip(b"\0")
+            since, weight, pid, tid, kernel, ip, sp, bp, bx, comm = row[:_HEAD]
+            stack = b"".join(row[_HEAD : _HEAD + PIECES]).rstrip(b"\0")
             registers = {RETURN: ip, RSP: sp, RBP: bp, RBX: bx}
             stack += bytes(-len(stack) % 8 + 64)  # the zeros that a stack begins with belong to it
             found = self._names.unwind(pid, registers, stack, sp, since)
-            key = since, pid, kernel, comm, tuple(found.addresses), frozenset(found.exact), found.complete
-            self._counts[key] = self._counts.get(key, 0) + 1
+            key = since, pid, tid, kernel, comm, tuple(found.addresses), frozenset(found.exact), found.complete
+            self._counts[key] = self._counts.get(key, 0) + weight
         return ""
 
     def take(self) -> list[tuple[Any, int, list[Frame], bool]]:
         """``(key, count, frames, whether they are all)``; the key has what a counted stack's has, but no ``user``."""
         out = []
-        for (since, pid, kernel, comm, addresses, exact, complete), count in self._counts.items():
-            key = SimpleNamespace(since=since, pid=pid, user=0, kernel=kernel, comm=comm)
+        for (since, pid, tid, kernel, comm, addresses, exact, complete), count in self._counts.items():
+            thread = {"tid": tid} if tid else {}  # of tools that tell threads apart
+            key = SimpleNamespace(since=since, pid=pid, **thread, user=0, kernel=kernel, comm=comm)
             frames = self._names.user_stack(pid, addresses, since, exact=exact)
             out.append((key, count, frames, complete))
         self._counts = {}

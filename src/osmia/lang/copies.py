@@ -4,15 +4,19 @@
 :mod:`osmia.symbols.unwind` follows the rules of ``.eh_frame`` on such a copy.
 It is some hundred times as much to send as a counted stack, so it is for
 processes that are chosen, at a moderate rate.
+
+A tool that counts something else than samples knows how much only later, when
+the thread's memory is perhaps out of reach: it keeps the copy in a map of its
+own (:func:`keep_copy`), and sends it from there (:func:`send_copy`).
 """
 
 from __future__ import annotations
 
 from osmia.lang.builtins import cast, current, exists, sizeof
-from osmia.lang.maps import Ring
+from osmia.lang.maps import Array, Ring
 from osmia.lang.types import Bytes, Comm, Event, KStruct, u32, u64
 
-__all__ = ["Copy", "copies", "copy_stack", "user_registers"]
+__all__ = ["Copy", "blank", "copies", "copy_stack", "keep_copy", "send_copy", "user_registers"]
 
 #: Bytes of a kernel stack, at whose upper end the registers lie that the program had (x86-64 without KASAN).
 THREAD_SIZE = 16384
@@ -33,10 +37,15 @@ class pt_regs___x86(KStruct):
 
 
 class Copy(Event):
-    """A sample: who, the kernel's stack, registers, and the stack from ``sp`` up, in pieces of which some may be 0."""
+    """A sample: who, the kernel's stack, registers, and the stack from ``sp`` up, in pieces of which some may be 0.
+
+    ``weight`` is what it counts.
+    """
 
     since: u64
+    weight: u64
     pid: u32
+    tid: u32
     kernel: u32
     ip: u64
     sp: u64
@@ -54,6 +63,7 @@ class Copy(Event):
 
 
 copies = Ring(Copy, 4096)  # larger where it is wanted: some hundred copies
+blank = Array[Copy](1)  # what a kept copy begins as: it is too large for a program's own memory
 
 
 def registers_below(padding):
@@ -82,3 +92,23 @@ def copy_stack(e, regs):
     e.ip, e.sp, e.bp, e.bx = regs.ip, sp, regs.bp, regs.bx
     e.s0, e.s1, e.s2, e.s3 = piece(sp, 0), piece(sp, 1), piece(sp, 2), piece(sp, 3)
     e.s4, e.s5, e.s6, e.s7 = piece(sp, 4), piece(sp, 5), piece(sp, 6), piece(sp, 7)
+
+
+def keep_copy(kept, thread, regs):
+    """A copy of the current stack as ``kept[thread]``, without anything else in it; None where there is no room."""
+    nothing = blank.get(0)
+    if nothing is not None:
+        kept[thread] = nothing
+    e = kept.get(thread)
+    if e is not None:
+        copy_stack(e, regs)
+    return e
+
+
+def send_copy(one, weight):
+    """Send a copy that was kept."""
+    with copies.reserve() as e:
+        e.since, e.weight, e.pid, e.tid, e.kernel, e.comm = one.since, weight, one.pid, one.tid, one.kernel, one.comm
+        e.ip, e.sp, e.bp, e.bx = one.ip, one.sp, one.bp, one.bx
+        e.s0, e.s1, e.s2, e.s3 = one.s0, one.s1, one.s2, one.s3
+        e.s4, e.s5, e.s6, e.s7 = one.s4, one.s5, one.s6, one.s7

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from osmia import option
 from osmia.errors import OptionError
-from osmia.kernel.named import thread_number
 from osmia.lang.drift import task_state
-from osmia.lang.filters import pid, wanted
-from osmia.lang.pidns import current_is_thread
+from osmia.lang.filters import wanted
+from osmia.tools._chosen import chosen, pid, threads
 from osmia.tools._show import whole
+from osmia.tools._stacks import check_kinds
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 LONGEST = (1 << 63) - 1
 
-tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="this thread only")
+tid = threads("-t", "--tid")
 user_threads = option("-u", "--user-threads-only", help="threads of programs only")
 kernel_threads = option("-k", "--kernel-threads-only", help="threads of the kernel only")
-user_only = option("-U", "--user-stacks-only", help="user stacks only, without what the kernel does for them")
-kernel_only = option("-K", "--kernel-stacks-only", help="kernel stacks only")
-delimited = option("-d", "--delimited", help="put a line (-f: a frame) between user and kernel frames")
-folded = option("-f", "--folded", help="one line a stack, for flame graphs")
-storage = option("--stack-storage-size", type=int, default=16384, parse=whole, metavar="N",
-                 help="room for N different stacks (default: 16384)")  # fmt: skip
 least = option("-m", "--min-block-time", type=int, default=1, parse=whole, metavar="US",
                help="leave out shorter times, in microseconds (default: 1)")  # fmt: skip
 most = option("-M", "--max-block-time", type=int, default=LONGEST // 1000, parse=whole, metavar="US",
@@ -36,7 +30,7 @@ state = option("--state", type=int, default=-1, metavar="STATE",
 
 def leaves(task):
     """Whether the current thread, which is about to leave the CPU, is asked for."""
-    if not task.pid or not wanted() or (tid and not current_is_thread(tid)):
+    if not task.pid or not wanted() or not chosen():
         return False
     if (user_threads and task.flags & PF_KTHREAD) or (kernel_threads and not task.flags & PF_KTHREAD):
         return False
@@ -52,17 +46,12 @@ def within(away):
 
 def check(tool):
     """OptionError for what excludes each other."""
-    for one, other, names in ((user_only, kernel_only, "-U and -K"), (user_threads, kernel_threads, "-u and -k")):
-        if one and other:
-            raise OptionError(f"{names} exclude each other", where=tool, fix="leave both out for both kinds")
+    check_kinds(tool)
+    if user_threads and kernel_threads:
+        raise OptionError("-u and -k exclude each other", where=tool, fix="leave both out for both kinds")
 
 
 def whose():
     """The threads that were chosen, in words."""
     all_of = "user threads" if user_threads else "kernel threads" if kernel_threads else "all threads"
     return f"PID {pid}" if pid else f"TID {tid}" if tid else all_of
-
-
-def kinds():
-    """The stacks that were chosen, in words."""
-    return "user" if user_only else "kernel" if kernel_only else "user + kernel"

@@ -4,27 +4,32 @@
 from __future__ import annotations
 
 from osmia import Comm, Event, Hash, Stacks, current, first_of, ktime, raw_tracepoint, stack_table, tp_btf, u32, u64
-from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
+from osmia.lang.filters import cgroup  # noqa: F401 - option
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.templates import StackPart
+from osmia.tools._chosen import pid  # noqa: F401 - option
 from osmia.tools._offcpu import (  # noqa: F401 - options
     check,
-    delimited,
-    folded,
-    kernel_only,
     kernel_threads,
-    kinds,
     least,
     leaves,
     most,
     state,
-    storage,
     tid,
-    user_only,
     user_threads,
     whose,
     within,
+)
+from osmia.tools._stacks import (
+    delimited,
+    folded,
+    kernel_only,
+    kinds,
+    size,
+    storage,
+    take_stacks,
+    user_only,
 )
 
 
@@ -82,12 +87,7 @@ def switch(preempt, prev, next):
         left.key.pid = current_process_id()
         left.key.tid = current_thread_id()
         left.key.comm = current.comm
-        if not kernel_only:
-            left.key.user = stacks.user()
-            if left.key.user:
-                left.key.since = image()
-        if not user_only:
-            left.key.kernel = stacks.kernel()
+        take_stacks(left.key, stacks)
         waiting[prev.pid] = left
     left = waiting.get(next.pid)
     if left is not None:
@@ -102,8 +102,7 @@ def banner():
 
 def prepare():
     check("offwaketime")
-    stacks.max_entries = storage.value
-    times.max_entries = max(storage.value, storage.default)
+    size(stacks, times)
 
 
 parts = [StackPart("comm", pid="tid", label="target:"), StackPart("user"), StackPart("kernel"), StackPart(text="--"),

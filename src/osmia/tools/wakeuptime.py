@@ -23,7 +23,8 @@ from osmia.lang.drift import task_state
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id, process_id, thread_id
 from osmia.lang.templates import StackPart
-from osmia.tools._offcpu import PF_KTHREAD, folded, least, most, storage, within  # noqa: F401 - options
+from osmia.tools._offcpu import PF_KTHREAD, least, most, within  # noqa: F401 - options
+from osmia.tools._stacks import folded, size, storage
 
 user_threads = option("-u", "--useronly", help="threads of programs only, not those of the kernel")
 
@@ -75,8 +76,7 @@ def banner():
 def prepare():
     if pid and user_threads:
         raise OptionError("-p and -u exclude each other", where="wakeuptime", fix="-p is about a program anyway")
-    stacks.max_entries = storage.value
-    times.max_entries = max(storage.value, storage.default)
+    size(stacks, times)
 
 
 parts = [StackPart("wcomm", pid="wtid", label="waker:"), StackPart("kernel"),
