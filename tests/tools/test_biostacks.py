@@ -174,12 +174,6 @@ def test_no_room_for_another_stack_is_said(loop: str) -> None:
 
 
 @pytest.mark.anywhere
-def test_it_is_not_recorded_without_its_stacks(tmp_path: Path) -> None:
-    finished = osmia("record", "biostacks", "--duration", "0.2", "-o", str(tmp_path / "made"))
-    assert finished.returncode and "what it shows cannot be recorded yet" in finished.stderr
-
-
-@pytest.mark.anywhere
 def test_what_is_no_disk() -> None:
     finished = osmia("biostacks", "-d", "no-such-disk")
     assert finished.returncode == 2 and "there is no disk 'no-such-disk'" in finished.stderr

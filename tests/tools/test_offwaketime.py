@@ -79,7 +79,8 @@ def test_text_and_one_kind_of_stacks() -> None:
     at = block.index("    --               --")
     assert block[at - 3 : at] == ["    main", "    reach", "    knock"]
     assert block[at + 1 : at + 4] == ["    doze", "    rest", "    main"]
-    assert block[-2] == f"    {'target:':<16} sleepy ({wakes.sleeper})" and counted(least, int(block[-1]), most, text.stderr)
+    assert block[-2] == f"    {'target:':<16} sleepy ({wakes.sleeper})"
+    assert counted(least, int(block[-1]), most, text.stderr)
     rows = [row for row in kernel.records() if row.get("wcomm") == "wakes"]
     assert counted(least, sum(row["count"] for row in rows), most, kernel.stderr)
     assert all(row["user"] == [] == row["wuser"] and row["kernel"] and row["wkernel"] for row in rows)

@@ -348,7 +348,11 @@ def test_samples_in_every_form(tmp_path: Path) -> None:
     assert records[1]["stack"] == [{"name": name, "kind": words[kind]} for name, kind in STACKS[0]]
     assert [one["pid"] for one in records] == [42] * 100
     assert len(shown(path, "--csv").splitlines()) == 101
-    assert "--heatmap draws histograms" in said(path, "--heatmap")
+    head, *rows = shown(path, "--heatmap").splitlines()
+    assert head.split("|")[0].strip() == "ms" and len(head.split("|")[1]) == 3  # two seconds, of which one is cut
+    counts = [int(row.rpartition("|")[2]) for row in rows if row.count("|") == 2]
+    assert len(counts) == 20 and sum(counts) == 100 and min(counts) >= 4  # evenly within each second
+    assert "sums of us" in said(sampled(tmp_path, "us"), "--heatmap")
 
 
 def test_samples_of_a_range_and_of_another_unit(tmp_path: Path) -> None:

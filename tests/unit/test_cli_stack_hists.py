@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from osmia import Comm, Event, Stacks, histogram, log2_hist, machine, u32
-from osmia.cli.stack_hists import Labels, StackHistogramView
+from osmia.cli.stack_hists import Labels, Recorded, StackHistogramView
+from osmia.errors import UserError
 from osmia.lang.stacks import USUAL_FRAMES
 from osmia.symbols.frame import KERNEL, Frame
 
@@ -47,7 +48,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
     def view(as_json: bool) -> str:
         common = SimpleNamespace(json=as_json, csv=False, timestamp=False)
         template = histogram(latencies, stacks=stacks)
-        made = StackHistogramView(SimpleNamespace(common=common), template)  # type: ignore[arg-type]
+        made = StackHistogramView(SimpleNamespace(common=common), template, Labels(stacks))  # type: ignore[arg-type]
         try:
             return made.summary(True)
         finally:
@@ -73,3 +74,21 @@ def test_text(made: Any) -> None:
 def test_a_stack_that_was_lost() -> None:
     """Its number is 0, and the name remains."""
     assert Labels(Stacks()).folded(Key(pid=1, kernel=0, comm="dd")) == "dd"
+
+
+def test_what_a_recording_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same frames come out again, and what is damaged is said to be."""
+    stacks = Stacks()
+    monkeypatch.setattr(machine, "kernel_stack", [0x101, 0x2FF])
+    key = Key(pid=7, kernel=stacks.kernel(), comm="d;d")
+    labels = Labels(stacks)
+    labels._names = SimpleNamespace(  # type: ignore[assignment]
+        kernel=SimpleNamespace(stack=lambda trace: [frame(address) for address in trace])
+    )
+    text = labels.recorded(key)
+    again = Recorded(lambda _: text)
+    assert again.stack(key) == labels.stack(key) == ([frame(0x101), frame(0x2FF)], False)
+    assert again.folded(key) == "d;d;f2;f1"
+    for damaged in ("", "{}", text[:-3], text.replace("257", '"x"'), '{"stack": [[1]], "cut": false}'):
+        with pytest.raises(UserError, match="the label of a stack is damaged"):
+            Recorded(lambda _, damaged=damaged: damaged).stack(key)  # type: ignore[misc]

@@ -71,6 +71,10 @@ class HeldView(StackView):
         by_count = str(self._held.order) == "count"
         rows.sort(key=lambda pair: (pair[0].count, pair[0].amount) if by_count else (pair[0].amount, pair[0].count))
         self._all = [(self._folded(row), row.count) for _, row in rows]
+        if self.sink is not None:
+            now = time.monotonic_ns()
+            for _, row in rows:
+                self._hand_over(row, now)
         if self._alone:
             return ""
         return self._show(rows[-int(self._held.top) :])

@@ -29,6 +29,7 @@ class LockOrderView(StackView):
         if self._mode == "csv":
             raise OptionError("a cycle is no row of a table", where="option --csv", fix="use --json")
         self._order = template
+        self.samples = None  # a cycle is no count of stacks
         self._edges = 0
         self.interval = 1.0
 
@@ -70,12 +71,12 @@ class LockOrderView(StackView):
             "mutexes": [{"name": f"M{n}", "address": step[0]} for n, step in enumerate(steps)],
             "edges": [{
                 "first": first, "second": second, "pid": how.pid, "tid": how.tid, "comm": how.comm,
-                "first_stack": self._record(how.first_stack, how.first_caller, how),
-                "second_stack": self._record(how.second_stack, how.second_caller, how),
+                "first_stack": self._frames_of(how.first_stack, how.first_caller, how),
+                "second_stack": self._frames_of(how.second_stack, how.second_caller, how),
             } for first, second, how in steps],
             "threads": [{
                 "tid": tid, "created_by": maker.tid if maker else 0,
-                "stack": self._record(maker.stack, maker.caller, maker) if maker else [],
+                "stack": self._frames_of(maker.stack, maker.caller, maker) if maker else [],
             } for tid, maker in made.items()],
         }  # fmt: skip
         return json_line(record) + "\n"
@@ -110,7 +111,7 @@ class LockOrderView(StackView):
         (side,) = self._names.user_stacks(whose.pid, [trace], whose.since)
         return believable(side, trace.cut)
 
-    def _record(self, number: int, caller: int, whose: Any) -> list[dict[str, object]]:
+    def _frames_of(self, number: int, caller: int, whose: Any) -> list[dict[str, object]]:
         return [{"label": frame.label, **frame.record()} for frame in self._side(number, caller, whose)[0]]
 
     def _lines(self, number: int, caller: int, whose: Any) -> list[str]:

@@ -50,7 +50,7 @@ class HeatMapView(HistogramView):
         # A picture on standard output stands there alone.
         self._alone = any(file.fd == session.out.fd for _, file in self._files)
         self._in_terminal = bool(common.heatmap) and not self._alone
-        self._live = self._in_terminal and _is_terminal(session.out.fd)
+        self._live = self._in_terminal and is_terminal(session.out.fd)
         self._drawn = 0  # lines of the map that is on the screen
         # Times of day that never go back, whatever happens to the clock meanwhile.
         self._offset = time.time() - time.monotonic()
@@ -132,7 +132,7 @@ def _others(number: int) -> str:
     return f"{number} more with fewer values {'is' if number == 1 else 'are'} not shown"
 
 
-def _is_terminal(fd: int) -> bool:
+def is_terminal(fd: int) -> bool:
     """Whether colours and cursor movements can be used on ``fd``."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in ("", "dumb"):
         return False

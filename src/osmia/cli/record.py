@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 #: Seconds between snapshots where the user asks for no interval, and between looks at the losses.
 STEP = 1.0
-#: Name of the source of samples.
-SAMPLES = "samples"
+#: What stands for the source of samples among the names of rings and maps: no map can be called that.
+SAMPLES = "(samples)"
 
 
 class Options:
@@ -84,6 +84,9 @@ class Record:
         if self._path == "-" and os.isatty(1):
             raise OptionError("a recording is nothing for a terminal", where="record", fix="-o FILE, or a pipe")
         inner.value, inner.given = "", False
+        recorded = getattr(unit.template, "recorded", None)
+        if recorded is not None:
+            recorded.value = True
         for picture in (common.svg, common.html):
             if picture.given:
                 raise OptionError(f"{picture.flags[-1]} is for the replay", where="record",
@@ -96,8 +99,6 @@ class Record:
         inner = view_of(session)
         template = session.unit.template
         known = template is None or isinstance(template, (EventTable, Histogram, CountTable))
-        if isinstance(template, Histogram) and template.stacks is not None:
-            known = False  # a recording has no stacks, and without them its numbers say nothing
         if not known and inner.samples is None:
             raise NotSupported("what it shows cannot be recorded yet", where=session.unit.name,
                                fix=f"keep its records: osmia {session.unit.name} --json -o FILE")  # fmt: skip
@@ -106,7 +107,8 @@ class Record:
         try:
             written = Recording(out.write_bytes, pack=bool(self._options.compress))
             tables = tables_of(session.unit)
-            tables += [one for one in read_by(session.unit.template) if not any(one is table for table in tables)]
+            if inner.samples is None:  # samples have in them what is looked up
+                tables += [one for one in read_by(template) if not any(one is table for table in tables)]
             header = Header(session, tables, self._words, file=self._is_file, samples=inner.samples)
             written.begin(header.record())
             view = RecordingView(session, written, header, tables, inner, shown=shown)
@@ -180,7 +182,7 @@ class Header:
         self.numbers: dict[str, int] = {}
         self.sources: list[dict[str, Any]] = []
         for one in session.unit.maps.values():
-            if isinstance(one, Ring) and one.live is not None:
+            if isinstance(one, Ring) and one.live is not None and samples is None:  # else it ends up in the samples
                 self._add(one.live.name, {"type": "events", "name": one.name,  # type: ignore[attr-defined]
                                           "schema": event_of(one.event)})  # fmt: skip
         for name in (PRINT_RING, TRACE_PIPE):
@@ -216,7 +218,7 @@ class Header:
 
         options = {}
         for option in _options(session):
-            if option.given:
+            if option.given and _is_plain(option.value):
                 options[option.flags[-1]] = _plain(option.value)
         return {
             "osmia": __version__,
@@ -252,6 +254,11 @@ def _options(session: Session) -> list[Option]:
     own, filters = own_options(session.unit)
     common = [one for one in vars(session.common).values() if isinstance(one, Option)]
     return [*own, *filters, *common]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold it; not what a tool has made of a word, such as where to attach, for its kernel half."""
+    return value is None or isinstance(value, (bool, int, float, str, list))
 
 
 def _plain(value: Any) -> Any:
@@ -316,7 +323,7 @@ class RecordingView(View):
         if isinstance(template, Histogram):
             from osmia.cli.summaries import key_text
 
-            label = template.label or key_text
+            label = getattr(inner, "recorded_label", None) or template.label or key_text
         self._tables = [(header.numbers[one.name], one, snapshots.Changes(one, label)) for one in tables]
         self._looked = 0.0
         self._lost: list[list[Any]] = []
@@ -454,5 +461,10 @@ def run(words: list[str], exiting: bool) -> int:
     unit = unit_of(what)
     if not unit.progs:
         raise UserError("there is no kernel function in it", where=what, fix="decorate one: @tracepoint(...)")
+    if not options.output.given and "--output" not in words:
+        for option in unit.options:
+            if "-o" in option.flags:
+                raise OptionError(f"-o is {option.flags[-1]} there, so the recording's file comes before the tool",
+                                  where=f"record {unit.name}", fix=f"osmia record -o FILE {unit.name}")  # fmt: skip
     record = Record(options, [what, *words], file=not catalog.exists(unit.name) or os.path.exists(what))
     return main.run_unit(unit, words, exiting, record)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 
 #: Modules whose ``time`` is replaced: those that show something.
-_SHOWING = ("osmia.cli.templates", "osmia.cli.summaries", "osmia.cli.pictures", "osmia.views.", "osmia.tools.")
+_SHOWING = ("osmia.cli.templates", "osmia.cli.summaries", "osmia.cli.stack_hists", "osmia.cli.pictures", "osmia.views.",
+            "osmia.tools.")  # fmt: skip
 
 
 class Clock:

@@ -131,7 +131,9 @@ class Replayed:
         import osmia.views.heatmap
 
         if self.common.pictures():
-            import osmia.cli.pictures  # noqa: F401
+            import osmia.cli.pictures
+        if getattr(self.unit.template, "stacks", None) is not None:
+            import osmia.cli.stack_hists  # noqa: F401
 
 
 def session_of(reader: Reader) -> Replayed:

@@ -7,17 +7,19 @@ import time
 
 from osmia.cli.stacks import traced
 from osmia.cli.summaries import HistogramView, wants_time
+from osmia.errors import UserError
+from osmia.symbols.frame import Frame
 from osmia.symbols.symbolizer import Symbolizer
 from osmia.views.frames import TRUNCATED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from osmia.cli.session import Session
     from osmia.lang.stacks import Stacks
     from osmia.lang.templates import Histogram
-    from osmia.symbols.frame import Frame
     from osmia.views.hist import Histogram as Picture
 
 
@@ -44,13 +46,60 @@ class Labels:
         return ";".join([key.comm, *[TRUNCATED] * cut, *[frame.label for frame in reversed(frames)]])
 
 
+    def recorded(self, key: Any) -> str:
+        """Name and stack as a recording has them, for :class:`Recorded`."""
+        import json
+
+        frames, cut = self.stack(key)
+        return json.dumps({"comm": key.comm, "cut": cut, "stack": [list(frame.record().values()) for frame in frames]})
+
+
+class Recorded(Labels):
+    """The same in a replay; ``label`` gives what :meth:`Labels.recorded` gave."""
+
+    def __init__(self, label: Callable[[Any], str]) -> None:
+        self._label = label
+        self._made: dict[Any, tuple[list[Frame], bool]] = {}
+
+    def stack(self, key: Any) -> tuple[list[Frame], bool]:
+        known = self._made.get(key)
+        if known is None:
+            known = self._made[key] = _parsed(self._label(key))
+        return known
+
+
+def _parsed(text: str) -> tuple[list[Frame], bool]:
+    """Raises UserError where it is damaged."""
+    import json
+
+    try:
+        said = json.loads(text)
+        frames = []
+        for address, build_id, file_offset, kind, module, name, offset in said["stack"]:
+            frames.append(Frame(int(address), str(kind), str(name), int(offset), str(module), str(build_id),
+                                int(file_offset)))  # fmt: skip
+        return frames, bool(said["cut"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError("the label of a stack is damaged", where="recording") from None
+
+
+def labels_of(session: Session, template: Histogram) -> Labels:
+    """What names the keys of a run, or of a replay."""
+    assert template.stacks is not None
+    if session.replayed:
+        assert template.label is not None
+        return Recorded(template.label)
+    return Labels(template.stacks)
+
+
 class StackHistogramView(HistogramView):
     """The histogram template with ``stacks``."""
 
-    def __init__(self, session: Session, template: Histogram) -> None:
+    def __init__(self, session: Session, template: Histogram, labels: Labels) -> None:
         super().__init__(session, template)
-        assert template.stacks is not None
-        self._labels = Labels(template.stacks)
+        self._labels = labels
+        #: What a recording has as the label of a key.
+        self.recorded_label = labels.recorded
 
     def _show(self, new: dict[Any, Picture]) -> str:
         """What looks the same, although the addresses within functions differ, is shown as one."""

@@ -13,6 +13,7 @@ import time
 
 from osmia.cli.summaries import wants_time
 from osmia.cli.templates import View, mode_of
+from osmia.events.samples import describe
 from osmia.symbols.frame import JIT, UNKNOWN
 from osmia.symbols.frame import KERNEL as IN_KERNEL
 from osmia.symbols.symbolizer import Symbolizer
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from osmia.cli.session import Session
     from osmia.cli.unwound import Unwinding
+    from osmia.events.samples import Place
     from osmia.lang.stacks import Trace
     from osmia.lang.templates import StackPart, StackTable
     from osmia.symbols.frame import Frame
@@ -57,6 +59,21 @@ class Row:
         self.count = count
         self.sides = sides
         self.cut = cut
+
+
+class Taken:
+    """What was counted under one key; ``unwound``: the user stack, made from a copy, and whether that is all of it.
+
+    ``at`` is its time, where each has its own.
+    """
+
+    __slots__ = ("at", "count", "key", "unwound")
+
+    def __init__(self, key: Any, count: int, at: int = 0, unwound: tuple[list[Frame], bool] | None = None) -> None:
+        self.key = key
+        self.count = count
+        self.at = at
+        self.unwound = unwound
 
 
 class Watched:
@@ -102,6 +119,10 @@ class StackView(View):
         self._watched = Watched(self._names)
         self._unwinding: Unwinding | None = None
         self._before: dict[Any, int] = {}
+        self._timed: list[Taken] = []
+        self._taken: list[Taken] = []  # and not shown yet
+        self.samples = describe(self._unit, waiting=template.waiting, divisor=template.divisor, state=template.state,
+                                annotate=bool(template.annotate), delimiter=bool(template.delimiter))  # fmt: skip
         self._all: list[tuple[Stack, int]] = []
         self._shown = 0
         self._since = session.started
@@ -128,8 +149,11 @@ class StackView(View):
         if self._template.copied and ring.live is not None:
             from osmia.cli.unwound import Unwinding
 
-            self._unwinding = Unwinding(self._names)
+            self._unwinding = Unwinding(self._names, timed=self.sink is not None)
             out.append((ring.live.name, self._unwinding.add))
+        ring = self._template.one_by_one
+        if ring is not None and ring.live is not None:
+            out.append((ring.live.name, self._one_by_one))
         return out
 
     def _first_stacks(self, span: bytes) -> str:
@@ -139,12 +163,31 @@ class StackView(View):
         self._watched.began([(row[0], row[1]) for row in Decoder(Image).rows(span)])
         return ""
 
+    def _one_by_one(self, span: bytes) -> str:
+        """Samples with their times, in a run that is recorded."""
+        from types import SimpleNamespace
+
+        from osmia.events.decode import Decoder
+
+        for one in Decoder(self._template.one_by_one.event).objects(span):
+            fields = dict(vars(one))
+            at = fields.pop("at")
+            self._timed.append(Taken(SimpleNamespace(**fields), 1, at))
+        return ""
+
     def summary(self, last: bool) -> str:
         if not last:
             self._watched.refresh()
-            if not self._asked:
+            if not self._asked and self.sink is None:
                 return ""
-        rows = self._rows()
+        new = self._take()
+        if self.sink is not None:
+            self._record(new)
+        self._taken += new
+        if not last and not self._asked:
+            return ""
+        taken, self._taken = self._taken, []
+        rows = self._rows(taken)
         self._shown += 1
         self._all += [(self._folded(row), row.count) for row in rows]
         if self._alone or (last and not rows and self._shown > 1):
@@ -186,35 +229,68 @@ class StackView(View):
 
     # -- from numbers to frames -------------------------------------------
 
-    def _rows(self) -> list[Row]:
-        """What was counted since the last time, smallest first."""
+    def _take(self) -> list[Taken]:
+        """What was counted since the last time."""
         now = dict(self._template.map.items())
-        new = {key: n - self._before.get(key, 0) for key, n in now.items() if n != self._before.get(key, 0)}
+        new = [Taken(key, n - self._before.get(key, 0)) for key, n in now.items() if n != self._before.get(key, 0)]
         self._before = now
-        copied = self._unwinding.take() if self._unwinding is not None else []
-        frames = self._frames([*new, *[key for key, _, _, _ in copied]])
-        rows: dict[Any, Row] = {}
-        folded = self._template.folded and self._mode == "table"
-        whose = self._names_of if folded else self._owner if self._mode == "json" else self._who
-        unwound = {id(key): (frames, whole) for key, _, frames, whole in copied}
-        for key, count in [*new.items(), *[(key, count) for key, count, _, _ in copied]]:
+        if self._unwinding is not None:
+            new += [Taken(*one) for one in self._unwinding.take()]
+        timed, self._timed = self._timed, []
+        return new + timed
+
+    def _made(self, taken: list[Taken]) -> list[Row]:
+        """With frames in place of the numbers of stacks."""
+        frames = self._frames([one.key for one in taken])
+        out = []
+        for one in taken:
             sides: dict[str, list[Frame]] = {}
             cut = set()
             for part in self._template.parts:
-                number = getattr(key, part.field, 0)
+                number = getattr(one.key, part.field, 0)
                 if isinstance(number, int) and number:
-                    sides[part.field], whole = frames[_place(part, key)]
-                elif part.field == "user" and id(key) in unwound:
-                    sides[part.field], whole = unwound[id(key)]
+                    sides[part.field], whole = frames[_place(part, one.key)]
+                elif part.field == "user" and one.unwound is not None:
+                    sides[part.field], whole = one.unwound
                 else:
                     continue
                 if not whole:
                     cut.add(part.field)
-            row = Row(key, count, sides, frozenset(cut))
-            looks = tuple([(field, tuple([self._label(frame) for frame in side])) for field, side in sides.items()])
-            same = rows.setdefault((whose(key), row.cut, looks), row)
+            out.append(Row(one.key, one.count, sides, frozenset(cut)))
+        return out
+
+    def _record(self, new: list[Taken]) -> None:
+        """Hand over what came since the last time, with its own times or that of now."""
+        now = time.monotonic_ns()
+        for one, row in zip(new, self._made(new), strict=True):
+            self._hand_over(row, one.at or now)
+
+    def _hand_over(self, row: Row, at: int) -> None:
+        assert self.sink is not None
+        pieces = self._pieces(row)
+        comm, pid = "", getattr(row.key, "pid", 0)
+        first = self._template.parts[0]
+        if self._is_name(row.key, first):  # the root of the stack is the sample's own
+            comm, pid = str(pieces.pop(0)), getattr(row.key, first.field.replace("comm", "pid"))
+        places: list[Place] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                places.append((piece, OTHER, "", "", -1))
+            else:
+                places.append((self._label(piece), _kind(piece), piece.module, piece.build_id, piece.file_offset))
+        number = self.sink.stack(tuple(places))
+        self.sink.add(at, pid, comm.encode("utf-8", "surrogateescape"), number, row.count)
+
+    def _rows(self, taken: list[Taken]) -> list[Row]:
+        """What looks the same, once; smallest first."""
+        rows: dict[Any, Row] = {}
+        folded = self._template.folded and self._mode == "table"
+        whose = self._names_of if folded else self._owner if self._mode == "json" else self._who
+        for row in self._made(taken):
+            looks = tuple([(field, tuple([self._label(frame) for frame in side])) for field, side in row.sides.items()])
+            same = rows.setdefault((whose(row.key), row.cut, looks), row)
             if same is not row:
-                same.count += count
+                same.count += row.count
         for row in rows.values():
             row.count //= self._template.divisor
         return sorted([row for row in rows.values() if row.count], key=lambda row: row.count)
@@ -263,20 +339,27 @@ class StackView(View):
 
     # -- from frames to text ----------------------------------------------
 
-    def _folded(self, row: Row) -> Stack:
-        """Root first."""
-        out: list[tuple[str, str]] = []
+    def _pieces(self, row: Row) -> list[Frame | str]:
+        """Frames and names, root first."""
+        out: list[Frame | str] = []
         for part in self._template.parts:
             if part.text:
-                out.append((part.text, OTHER))
+                out.append(part.text)
             elif part.field in row.sides:
-                side = [(self._label(frame), _kind(frame)) for frame in reversed(row.sides[part.field])]
+                side: list[Frame | str] = [*reversed(row.sides[part.field])]
                 if part.field in row.cut:
-                    side.insert(0, (TRUNCATED, OTHER))
+                    side.insert(0, TRUNCATED)
                 out += reversed(side) if part.upward else side
             elif self._is_name(row.key, part):
-                out.append((getattr(row.key, part.field) or part.missing, OTHER))
-        return tuple(out)
+                out.append(getattr(row.key, part.field) or part.missing)
+        return out
+
+    def _folded(self, row: Row) -> Stack:
+        """Root first."""
+        return tuple([
+            (piece, OTHER) if isinstance(piece, str) else (self._label(piece), _kind(piece))
+            for piece in self._pieces(row)
+        ])  # fmt: skip
 
     def _print(self, rows: list[Row]) -> str:
         if self._mode == "json":

@@ -124,14 +124,15 @@ def view_of(session: Session) -> View:
         if template.stacks is not None:
             from osmia.cli import stack_hists
 
+            labels = stack_hists.labels_of(session, template)
             template.section = template.section or "stack"
-            template.label = stack_hists.Labels(template.stacks).folded
+            template.label = labels.folded
         if session.common.pictures():
             from osmia.cli import pictures
 
             return pictures.HeatMapView(session, template)
         if template.stacks is not None:
-            return stack_hists.StackHistogramView(session, template)
+            return stack_hists.StackHistogramView(session, template, labels)
         return summaries.HistogramView(session, template)
     if isinstance(template, StackTable):
         from osmia.cli import stacks

@@ -20,36 +20,41 @@ if TYPE_CHECKING:
     from osmia.symbols.frame import Frame
     from osmia.symbols.symbolizer import Symbolizer
 
-_HEAD = 10  # fields before the pieces of the stack
+_HEAD = 11  # fields before the pieces of the stack
 
 
 class Unwinding:
     """What copies of stacks were unwound to, and the weight of each since the last :meth:`take`."""
 
-    def __init__(self, names: Symbolizer) -> None:
+    def __init__(self, names: Symbolizer, *, timed: bool = False) -> None:
         self._names = names
+        self._timed = timed  # each by itself, with its time
         self._rows = Decoder(Copy).rows
         self._counts: dict[Any, int] = {}
 
     def add(self, span: bytes) -> str:
         """Unwind what a span of the ring holds."""
         for row in self._rows(span):
-            since, weight, pid, tid, kernel, ip, sp, bp, bx, comm = row[:_HEAD]
+            since, at, weight, pid, tid, kernel, ip, sp, bp, bx, comm = row[:_HEAD]
             stack = b"".join(row[_HEAD : _HEAD + PIECES]).rstrip(b"\0")
             registers = {RETURN: ip, RSP: sp, RBP: bp, RBX: bx}
             stack += bytes(-len(stack) % 8 + 64)  # the zeros that a stack begins with belong to it
             found = self._names.unwind(pid, registers, stack, sp, since)
-            key = since, pid, tid, kernel, comm, tuple(found.addresses), frozenset(found.exact), found.complete
+            places = tuple(found.addresses), frozenset(found.exact), found.complete
+            key = since, at if self._timed else 0, pid, tid, kernel, comm, *places
             self._counts[key] = self._counts.get(key, 0) + weight
         return ""
 
-    def take(self) -> list[tuple[Any, int, list[Frame], bool]]:
-        """``(key, count, frames, whether they are all)``; the key has what a counted stack's has, but no ``user``."""
+    def take(self) -> list[tuple[Any, int, int, tuple[list[Frame], bool]]]:
+        """``(key, count, time, (frames, whether they are all))``; the key has all that others have but a ``user``.
+
+        The time is 0 where it is not asked for.
+        """
         out = []
-        for (since, pid, tid, kernel, comm, addresses, exact, complete), count in self._counts.items():
+        for (since, at, pid, tid, kernel, comm, addresses, exact, complete), count in self._counts.items():
             thread = {"tid": tid} if tid else {}  # of tools that tell threads apart
             key = SimpleNamespace(since=since, pid=pid, **thread, user=0, kernel=kernel, comm=comm)
             frames = self._names.user_stack(pid, addresses, since, exact=exact)
-            out.append((key, count, frames, complete))
+            out.append((key, count, at, (frames, complete)))
         self._counts = {}
         return out

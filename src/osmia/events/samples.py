@@ -34,13 +34,29 @@ _LETTERS = {"kernel": KERNEL, "user": USER, "jit": JIT, "unknown": OTHER}
 _FULL = 1 << 16
 
 
-def describe(unit: str = "samples", name: str = "samples", *, waiting: bool = False) -> dict[str, Any]:
-    """A source of samples as a recording's header describes it; ``waiting``: time off the CPU."""
+def describe(
+    unit: str = "samples",
+    name: str = "samples",
+    *,
+    waiting: bool = False,
+    divisor: int = 1,
+    state: bool = False,
+    annotate: bool = True,
+    delimiter: bool = False,
+) -> dict[str, Any]:
+    """A source of samples as a recording's header describes it.
+
+    ``waiting``: time off the CPU.  Sums of weights are divided by ``divisor``
+    when they are shown in ``unit``.  ``state``: what has the same time is all
+    that there was then, and later ones take its place.  ``annotate`` and
+    ``delimiter`` are how the run folded stacks.
+    """
     fields = [
         {"name": "time", "type": "u64", "unit": "ns, CLOCK_MONOTONIC"}, {"name": "weight", "type": "u64", "unit": unit},
         {"name": "pid", "type": "u32"}, {"name": "stack", "type": "u32"}, {"name": "comm", "type": "Str[16]"},
     ]  # fmt: skip
-    return {"type": "samples", "name": name, "unit": unit, "waiting": waiting, "size": SAMPLE.size, "fields": fields}
+    return {"type": "samples", "name": name, "unit": unit, "waiting": waiting, "divisor": divisor, "state": state,
+            "annotate": annotate, "delimiter": delimiter, "size": SAMPLE.size, "fields": fields}  # fmt: skip
 
 
 def places(frames: Iterable[Frame], *, cut: bool = False) -> tuple[Place, ...]:
@@ -100,7 +116,7 @@ class SampleWriter:
 
 
 class Sample:
-    """One sample; ``stack`` begins with the process's frame, as all stacks in pictures do."""
+    """One sample; ``stack`` begins with the process's frame, as all stacks in pictures do, if the sample has a name."""
 
     __slots__ = ("comm", "pid", "stack", "time", "weight")
 
@@ -113,7 +129,7 @@ class Sample:
 
     def record(self, wall_ns: int) -> dict[str, Any]:
         """The sample as ``--json`` prints it; ``wall_ns`` is its time since the epoch."""
-        stack = [{"name": name, "kind": KINDS[kind]} for name, kind in self.stack[1:]]
+        stack = [{"name": name, "kind": KINDS[kind]} for name, kind in self.stack[bool(self.comm) :]]
         return {"time": wall_ns / 1e9, "pid": self.pid, "comm": self.comm, "weight": self.weight, "stack": stack}
 
 
@@ -148,4 +164,5 @@ class SampleReader:
             if number >= len(self._stacks):
                 raise UserError(f"a sample has the stack {number}, which is not in it", where="recording")
             comm = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-            yield Sample(now, weight, pid, comm, ((comm, OTHER), *self._stacks[number]))
+            process = ((comm, OTHER),) if comm else ()
+            yield Sample(now, weight, pid, comm, (*process, *self._stacks[number]))

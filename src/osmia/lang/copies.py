@@ -12,7 +12,7 @@ own (:func:`keep_copy`), and sends it from there (:func:`send_copy`).
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, current, exists, sizeof
+from osmia.lang.builtins import cast, current, exists, ktime, sizeof
 from osmia.lang.maps import Array, Ring
 from osmia.lang.types import Bytes, Comm, Event, KStruct, u32, u64
 
@@ -39,10 +39,11 @@ class pt_regs___x86(KStruct):
 class Copy(Event):
     """A sample: who, the kernel's stack, registers, and the stack from ``sp`` up, in pieces of which some may be 0.
 
-    ``weight`` is what it counts.
+    ``at`` is when it was sent (``ktime()``), ``weight`` what it counts.
     """
 
     since: u64
+    at: u64
     weight: u64
     pid: u32
     tid: u32
@@ -108,7 +109,8 @@ def keep_copy(kept, thread, regs):
 def send_copy(one, weight):
     """Send a copy that was kept."""
     with copies.reserve() as e:
-        e.since, e.weight, e.pid, e.tid, e.kernel, e.comm = one.since, weight, one.pid, one.tid, one.kernel, one.comm
+        e.since, e.at, e.weight, e.kernel = one.since, ktime(), weight, one.kernel
+        e.pid, e.tid, e.comm = one.pid, one.tid, one.comm
         e.ip, e.sp, e.bp, e.bx = one.ip, one.sp, one.bp, one.bx
         e.s0, e.s1, e.s2, e.s3 = one.s0, one.s1, one.s2, one.s3
         e.s4, e.s5, e.s6, e.s7 = one.s4, one.s5, one.s6, one.s7

@@ -43,6 +43,7 @@ class HeldTable(StackTable):
     """
 
     view = "osmia.cli.leaks:HeldView"
+    state = True
 
     def __init__(
         self,

@@ -241,9 +241,14 @@ class StackPart:
 
 
 class StackTable(Template):
-    """Counts, times or bytes by stack: as text, folded, as flame graphs (template 7)."""
+    """Counts, times or bytes by stack: as text, folded, as flame graphs (template 7).
+
+    ``state``: a summary is what there is, and not what was added.  Where ``osmia record`` sets the option ``recorded``,
+    samples come by the ring ``one_by_one``, whose events have what a key has, and ``at``, their ``ktime()``.
+    """
 
     pictures = ("svg", "html")
+    state = False
 
     def __init__(
         self,
@@ -262,6 +267,8 @@ class StackTable(Template):
         intervals: bool = False,
         copies: Any = None,
         copied: Any = False,
+        one_by_one: Any = None,
+        recorded: Any = None,
         who: Callable[[Any], str] | None = None,
         prepare: Callable[[], None] | None = None,
     ) -> None:
@@ -279,6 +286,8 @@ class StackTable(Template):
         self.intervals = intervals
         self.copies = copies
         self.copied = copied
+        self.one_by_one = one_by_one
+        self.recorded = recorded
         self.who = who
         self.prepare = prepare
 
@@ -369,7 +378,8 @@ def stack_table(map: Map, stacks: Stacks, **named: Any) -> StackTable:
     ``-d``), ``offsets`` (an option: how far into its function each frame is),
     ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
     summary every so many seconds can be asked for), ``copies`` and ``copied`` (the
-    ring of :mod:`osmia.lang.copies`, and an option: whether it is used), ``who`` (key to the line
+    ring of :mod:`osmia.lang.copies`, and an option: whether it is used), ``one_by_one`` and ``recorded`` (see
+    :class:`osmia.lang.templates.StackTable`), ``who`` (key to the line
     under the frames, none where that is empty), ``prepare``.  Stacks that were cut have a frame
     ``[truncated]``.
 

@@ -8,7 +8,7 @@ import os
 from osmia.errors import OptionError
 from osmia.lang.copies import copies
 from osmia.lang.images import image
-from osmia.lang.options import option
+from osmia.lang.options import Option, option
 from osmia.tools._show import whole
 
 user_only = option("-U", "--user-stacks-only", help="user stacks only, without what the kernel does for them")
@@ -17,7 +17,13 @@ delimited = option("-d", "--delimited", help="put a line (-f: a frame) between u
 folded = option("-f", "--folded", help="one line a stack, for flame graphs")
 storage = option("--stack-storage-size", type=int, default=16384, parse=whole, metavar="N",
                  help="room for N different stacks (default: 16384)")  # fmt: skip
+recorded = Option("recorded")  # nobody gives it: whether osmia record wants each sample by itself, with its time
 dwarf = option("--dwarf", help="whole user stacks of programs without frame pointers (with -p; x86-64)")
+
+
+def is_recorded():
+    """Whether each sample is to be told by itself."""
+    return recorded
 
 
 def take_stacks(key, stacks):

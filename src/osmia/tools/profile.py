@@ -3,12 +3,28 @@
 
 from __future__ import annotations
 
-from osmia import Comm, Event, Hash, Stacks, cpu, current, exists, option, perf_event, stack_table, u32, u64
+from osmia import (
+    Comm,
+    Event,
+    Hash,
+    Ring,
+    Stacks,
+    cpu,
+    current,
+    exists,
+    ktime,
+    option,
+    perf_event,
+    stack_table,
+    u32,
+    u64,
+)
 from osmia.errors import OptionError
 from osmia.lang.copies import copies, copy_stack, user_registers
 from osmia.lang.filters import cgroup, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id
+from osmia.tools import _stacks
 from osmia.tools._chosen import chosen, pid, threads
 from osmia.tools._show import refused, whole
 from osmia.tools._stacks import (  # noqa: F401 - options
@@ -17,6 +33,7 @@ from osmia.tools._stacks import (  # noqa: F401 - options
     delimited,
     dwarf,
     folded,
+    is_recorded,
     kernel_only,
     kinds,
     size,
@@ -48,7 +65,19 @@ class Key(Event):
     comm: Comm
 
 
+class One(Event):
+    """A sample by itself, for a recording: when, and what a key has."""
+
+    at: u64
+    since: u64
+    pid: u32
+    user: u32
+    kernel: u32
+    comm: Comm
+
+
 stacks = Stacks()
+samples = Ring(One, 4096)  # larger where they are wanted
 counts = Hash[Key, u64](storage.default)
 
 
@@ -65,6 +94,10 @@ def sample(ctx):
             return
     key = Key(pid=current_process_id(), comm=current.comm)
     take_stacks(key, stacks)
+    if is_recorded():
+        with samples.reserve() as e:
+            e.at, e.since, e.pid, e.user, e.kernel, e.comm = ktime(), key.since, key.pid, key.user, key.kernel, key.comm
+        return
     counts[key] += 1
 
 
@@ -74,7 +107,8 @@ def send(regs):
     if not user_only:
         kernel = stacks.kernel()
     with copies.reserve() as e:
-        e.since, e.weight, e.pid, e.kernel, e.comm = since, 1, current_process_id(), kernel, current.comm
+        e.since, e.at, e.weight, e.kernel = since, ktime(), 1, kernel
+        e.pid, e.comm = current_process_id(), current.comm
         copy_stack(e, regs)
 
 
@@ -89,10 +123,13 @@ def prepare():
     if period and frequency.given:
         raise OptionError("-F and -c exclude each other", where="profile", fix="give one of them")
     check_dwarf("profile", pid or tid)
+    if is_recorded():
+        samples.max_entries = 1 << 20
     if period:
         frequency.value = 0
     size(stacks, counts)
 
 
 tool = stack_table(counts, stacks, banner=banner, folded=folded, annotate=annotated, delimiter=delimited,
-                   copies=copies, copied=dwarf, prepare=prepare)  # fmt: skip
+                   copies=copies, copied=dwarf, one_by_one=samples, recorded=_stacks.recorded,
+                   prepare=prepare)  # fmt: skip
