@@ -261,7 +261,7 @@ class Files:
     def __exit__(self, *exc: object) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(patient(10))
 
 
 def eventually(check: Any, seconds: float = 3.0) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness import Tool, in_background, loop_device, osmia
-from patience import PATIENCE
+from patience import PATIENCE, patient
 
 pytestmark = pytest.mark.kernel
 
@@ -73,7 +73,7 @@ def test_total_equals_the_disks_own_count(loop: str) -> None:
     tool = Tool("biolatency", "-D", "1", "3").start()
     before = done(loop)
     work = in_background(direct, loop, READS)
-    tool.wait(15)
+    tool.wait(patient(15))
     work.join(5)
     assert done(loop) - before == READS
     assert of_disk(tool.stdout, loop) == READS
@@ -170,7 +170,7 @@ def test_extension_gives_average_and_total(loop: str) -> None:
 def test_milliseconds_and_timestamp(loop: str) -> None:
     tool = Tool("biolatency", "-mT", "-d", loop, "1", "1").start()
     direct(loop, 11)
-    tool.wait(10)
+    tool.wait(patient(10))
     assert "     msecs               : count     distribution" in tool.stdout
     assert re.search(r"^\d\d:\d\d:\d\d\s*$", tool.stdout, re.M)
 

@@ -47,7 +47,7 @@ def test_closed_pipe_ends_the_tool_quietly() -> None:
         while tool.process and tool.process.poll() is None and time.monotonic() < end:
             files.openat("/nonexistent")
             time.sleep(0.02)
-    tool.wait(1)
+    tool.wait(patient(1))
     assert tool.stderr == "" and tool.status is not None and tool.status in (0, 141, -signal.SIGPIPE)
     assert eventually(lambda: gone(ours))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import Tool, environment, osmia
+from patience import patient
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
@@ -221,7 +222,7 @@ def test_what_does_not_fit_is_one_sentence(setting: str, message: str, tmp_path:
     code = "\n" + setting + "\n" + TAIL.replace("BODY", SEND.replace("A,", "m[call.who],").replace("B", "0"))
     env = {**environment(), "OSMIA_DEBUG": "0"}
     command = [sys.executable, "-m", "osmia.cli.main", "run", str(program(tmp_path, code))]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=patient(60), check=False)
     assert message in done.stderr and done.stderr.count("\n") == 1 and done.returncode not in (0, 70)
 
 

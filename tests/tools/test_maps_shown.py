@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness import patient
 
 pytestmark = pytest.mark.kernel
 
@@ -78,11 +79,11 @@ class Run:
         os.close(far)
         with os.fdopen(ready, "rb") as pipe:
             if not pipe.read(1):
-                raise AssertionError(self.process.communicate(timeout=30))
+                raise AssertionError(self.process.communicate(timeout=patient(30)))
 
     def end(self) -> tuple[str, str]:
         self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=patient(30))
         assert self.process.returncode == 0, err
         return out, err
 

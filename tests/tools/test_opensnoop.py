@@ -162,7 +162,7 @@ def test_timestamps_begin_at_zero(files: Files, names: list[str]) -> None:
 def test_duration_ends_the_run(files: Files, names: list[str]) -> None:
     tool = Tool("opensnoop", "-d", "1", "-p", str(files.pid)).start()
     open_all(files, names)
-    tool.wait(10)
+    tool.wait(patient(10))
     assert len(tool.rows()) == COUNT and tool.status == 0
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from harness import Tool, eventually, workload
+from patience import patient
 
 pytestmark = pytest.mark.kernel
 
@@ -68,7 +69,7 @@ class Sleeper:
     def __exit__(self, *exc: object) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(patient(10))
 
 
 def rows(text: str) -> list[tuple[int, int, int]]:
@@ -204,7 +205,7 @@ def test_intervals_and_timestamp() -> None:
         tool = Tool("runqlat", "-T", "-p", str(sleeper.pid), "1", "2").start()
         before = sleeper.turns()
         sleeper.go()
-        tool.wait(10)
+        tool.wait(patient(10))
         turns = sleeper.turns() - before
         assert len(re.findall(r"^\d\d:\d\d:\d\d\s*$", tool.stdout, re.M)) == 2
         assert tool.stdout.count("distribution") == 2
