@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,9 +27,9 @@ HERTZ = "499"
 class Burn:
     """The workload; ``rounds()`` returns when it has computed."""
 
-    def __init__(self, program: Path, rounds: int = ROUNDS) -> None:
+    def __init__(self, program: Path, rounds: int = ROUNDS, prefix: Sequence[str] = ()) -> None:
         self.process = subprocess.Popen(
-            [str(program), str(rounds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [*prefix, str(program), str(rounds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         self.pid = str(self.process.pid)
 
@@ -108,6 +109,30 @@ def test_shares_under_the_right_names(kind: str, tmp_path: Path, burn: Path) -> 
         # The others are in the instruction or two that make a frame, or in the C library, which makes none.
         assert whole >= 0.95 * total, rows
         assert not any(row["cut"] for row in through)
+
+
+@pytest.mark.parametrize("where", ["chroot", "mount namespace"])
+def test_a_program_whose_files_are_elsewhere(where: str, tmp_path: Path, burn: Path) -> None:
+    """Its path means nothing out here, or another file; also when it has ended before the report."""
+    inside = tmp_path / "root"
+    inside.mkdir()
+    if where == "chroot":
+        shutil.copy(burn, inside / "burn")
+        program, prefix = Path("/burn"), ["chroot", str(inside)]
+    else:
+        script = f"mount -t tmpfs none {inside} && cp {burn} {inside}/burn && exec {inside}/burn $1"
+        program, prefix = Path("burn"), ["unshare", "-m", "sh", "-c", script]
+        (inside / "burn").write_text("another file")
+    with Burn(program, prefix=prefix) as work:
+        tool = Tool("profile", "-F", HERTZ, "-U", "--json", "-p", work.pid).start()
+        work.compute()
+        work.end()
+        tool.stop()
+    assert tool.status == 0, tool.stderr
+    rows = [row for row in samples(tool, work.pid) if row["comm"] == "burn"]
+    check_shares(rows)
+    chains = {tuple(frame["name"] for frame in row["user"][:3]) for row in rows}
+    assert {(name, "work", "main") for name in SHARES} <= chains
 
 
 def test_several_processes_and_threads(burn: Path) -> None:
