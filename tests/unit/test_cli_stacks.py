@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from osmia import Comm, Event, Hash, Stacks, machine, stack_table, u32, u64
+from osmia.cli.callers import untraced
 from osmia.cli.stacks import StackView, Watched, believable, traced
 from osmia.lang.templates import StackPart
 from osmia.symbols.frame import JIT, KERNEL, UNKNOWN, USER, Frame
@@ -163,3 +164,12 @@ def test_for_programs(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     assert [frame["name"] for frame in large["user"]] == ["leaf", "middle", "main"]
     assert [frame["kind"] for frame in large["kernel"]] == ["kernel", "kernel"]
     assert large["unit"] == "samples" and "since" not in large
+
+
+def test_pieces_of_tracing_in_the_midst_of_a_stack() -> None:
+    """Also those whose name is gone; where nothing has a name, everything stays."""
+    names = ["__mutex_lock", "mutex_lock", "bpf_trampoline_6442516", "", "n_tty_read", "tty_read"]
+    side = [Frame(at, KERNEL, name) for at, name in enumerate(names)]
+    assert [frame.name for frame in untraced(side)] == ["__mutex_lock", "mutex_lock", "n_tty_read", "tty_read"]
+    nameless = [Frame(at, KERNEL) for at in range(3)]
+    assert untraced(nameless) == nameless and untraced([]) == []

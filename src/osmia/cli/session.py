@@ -69,6 +69,8 @@ class Session:
         self.records: list[tuple[str, ...]] = []
         self.live: LiveObject | None = None
         self.links: list[Link] = []
+        #: Programs that are attached somewhere.
+        self.running: list[Prog] = []
         self.rings: dict[str, Ring] = {}
         self.losses = Losses([], None)
         self.command: Command | None = None
@@ -263,11 +265,13 @@ class Session:
             if one is None or hook.kind == "syscall" or prog.tail:
                 continue
             try:
-                self.links += self._attach_all(prog, hook, one)
+                links = self._attach_all(prog, hook, one)
             except (NotFound, NotSupported, NotPermitted) as err:
                 if plans.fall_back(self._chosen, prog, spec, err, self.note):
                     return False
                 raise
+            self.links += links
+            self.running += [prog] * bool(links)
         if self._chosen and not self.links and any(hook.kind != "syscall" for hook in self._chosen.values()):
             raise NotSupported("none of the optional probes exists on this kernel, so there is nothing to trace")
         return True
@@ -299,7 +303,7 @@ class Session:
         """Back to before the load."""
         for link in self.links:
             link.close()
-        self.links = []
+        self.links, self.running = [], []
         for bound in self._bound:
             bound.live = None
         self._bound = []

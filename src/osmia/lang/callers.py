@@ -7,9 +7,10 @@ from osmia.lang.templates import StackPart, StackTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
+    from osmia.lang.probes import Prog
     from osmia.lang.stacks import Stacks
 
 
@@ -33,11 +34,14 @@ class Times:
 class CallerTable(StackTable):
     """Times by caller: average, count, longest and sum, as bcc's klockstat prints them.
 
-    ``times`` gives what has come since it was called last.  The caller is the
+    ``times`` gives the waits that have come since it was called last, ``held``
+    the times of holding, which only the programs ``holding`` can measure: where
+    none of them runs, the user is told that there are none.  The caller is the
     innermost frame whose function ``inner`` does not know as one of its own
     (of locking, for example).  Options: ``sort`` (``acq_max``, ``acq_total``,
-    ``acq_count``), ``most`` rows, ``frames`` of the stack that are shown,
-    ``caller``, with which the function's name must begin.
+    ``acq_count`` for the waits, the same with ``hld_`` for the others, separated
+    by commas), ``most`` rows, ``frames`` of the stack that are shown, ``caller``,
+    with which the function's name must begin.
     """
 
     view = "osmia.cli.callers:CallerView"
@@ -47,8 +51,9 @@ class CallerTable(StackTable):
         times: Callable[[], Iterable[Times]],
         stacks: Stacks,
         *,
+        held: Callable[[], Iterable[Times]],
+        holding: Sequence[Prog],
         inner: Callable[[str], bool],
-        word: str,
         sort: Any,
         most: Any,
         frames: Any,
@@ -60,8 +65,9 @@ class CallerTable(StackTable):
         super().__init__(nothing, stacks, unit="ns", parts=(StackPart("stack"),), banner=banner, waiting=True,
                          intervals=True, prepare=prepare)  # fmt: skip
         self.times = times
+        self.held = held
+        self.holding = holding
         self.inner = inner
-        self.word = word
         self.sort = sort
         self.most = most
         self.frames = frames

@@ -1,83 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Show how long threads wait for locks of the kernel, by the function that takes the lock."""
+"""Show how long threads wait for locks of the kernel, and hold them, by the function that takes the lock."""
 
 from __future__ import annotations
 
-from osmia import (
-    Event,
-    Hash,
-    PerCpuHash,
-    Stacks,
-    cpu,
-    current,
-    first_of,
-    ktime,
-    option,
-    raw_tracepoint,
-    tp_btf,
-    u32,
-    u64,
-)
+from osmia import Hash, PerCpuHash, cpu, current, first_of, ktime, option, raw_tracepoint, tp_btf
 from osmia.errors import OptionError
-from osmia.kernel.named import thread_number
 from osmia.lang.callers import CallerTable, Times
-from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
-from osmia.lang.pidns import current_is_thread
+from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
+from osmia.tools._locks import (  # noqa: F401 - options and programs
+    HOLDING,
+    MUTEX,
+    READ,
+    WRITE,
+    Lock,
+    Place,
+    Since,
+    Sum,
+    add_to,
+    asked_for,
+    down_read,
+    down_read_interruptible,
+    down_read_killable,
+    down_read_trylock,
+    down_write,
+    down_write_killable,
+    down_write_trylock,
+    hold_sums,
+    mutex_lock,
+    mutex_lock_interruptible,
+    mutex_lock_io,
+    mutex_lock_killable,
+    mutex_trylock,
+    mutex_unlock,
+    stacks,
+    tid,
+    up_read,
+    up_write,
+    waited,
+)
 from osmia.tools._show import whole
 
-#: include/trace/events/lock.h, since 5.19: what is waited for, and how.
-SPIN, READ, WRITE, RT, PERCPU, MUTEX = 1, 2, 4, 8, 16, 32
+#: include/trace/events/lock.h, since 5.19: the other kinds of what is waited for.
+SPIN, RT, PERCPU = 1, 8, 16
 #: Functions of locking itself: the caller is the first that is none of them.
 LOCKING = (
     "mutex_", "__mutex_", "ww_mutex_", "__ww_mutex_", "rt_mutex_", "__rt_mutex_", "rwsem_", "down_", "__down_",
     "_raw_", "__raw_", "raw_spin_rq_lock", "native_queued_", "queued_", "__pv_queued_", "osq_", "rwbase_", "rt_spin_",
     "rt_read_", "rt_write_", "percpu_down_", "__percpu_down_", "percpu_rwsem_", "resilient_", "rqspinlock",
 )  # fmt: skip
+#: What -S sorts by: ``acq_`` the waits, ``hld_`` the times of holding.
+FIELDS = tuple([f"{of}_{what}" for of in ("acq", "hld") for what in ("max", "total", "count")])
 
-tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="this thread only")
 most = option("-n", "--locks", type=int, default=99999999, parse=whole, metavar="N", help="show N callers only")
 frames = option("-s", "--stacks", type=int, default=1, parse=whole, metavar="N",
                 help="show N functions of each stack (default: 1, the caller)")  # fmt: skip
 caller = option("-c", "--caller", type=str, default="", metavar="NAME",
                 help="only callers whose name begins with NAME")  # fmt: skip
-sort = option("-S", "--sort", type=str, default="acq_max", metavar="FIELD",
-              help="longest first by acq_max (default), acq_total or acq_count")  # fmt: skip
+sort = option("-S", "--sort", type=str, default="acq_max,hld_max", metavar="FIELDS",
+              help="longest first by acq_max (default), acq_total or acq_count, hld_max (default), hld_total or "
+                   "hld_count; one of each kind with a comma")  # fmt: skip
 storage = option("--stack-storage-size", type=int, default=16384, parse=whole, metavar="N",
                  help="room for N different stacks (default: 16384)")  # fmt: skip
+waits_only = option("--waits-only", help="do not trace locks that are free: cheaper, and without times of holding")
 
-
-class Place(Event):
-    """A stack, and the kind of lock that it waits for."""
-
-    stack: u32
-    flags: u32
-
-
-class Sum(Event):
-    """The waits of one place on one CPU."""
-
-    count: u64
-    total: u64
-    longest: u64
-
-
-class Lock(Event):
-    """A lock, and who waits for it: a thread, or a CPU that has none (with the high bit)."""
-
-    address: u64
-    who: u64
-
-
-class Wait(Event):
-    """A wait: since when and where."""
-
-    at: u64
-    stack: u32
-    flags: u32
-
-
-stacks = Stacks()
-waits = Hash[Lock, Wait](16384)
+waits = Hash[Lock, Since](16384)
 sums = PerCpuHash[Place, Sum](16384)
 
 
@@ -89,30 +75,25 @@ def waiter():
 @first_of(tp_btf("contention_end"), raw_tracepoint("contention_end"))
 def got(lock, ret):
     key = Lock(address=lock, who=waiter())
+    if not waits_only:
+        waited(key, ret)
     wait = waits.get(key)
     if wait is None:
         return
     took = ktime() - wait.at
     place = Place(stack=wait.stack, flags=wait.flags)
     del waits[key]
-    one = sums.get(place)
-    if one is None:
-        sums[place] = Sum(count=1, total=took, longest=took)
-    else:
-        one.count += 1
-        one.total += took
-        if took > one.longest:
-            one.longest = took
+    add_to(sums, place, took)
 
 
 @first_of(tp_btf("contention_begin"), raw_tracepoint("contention_begin"))
 def wants(lock, flags):
-    if not wanted() or (tid and not current_is_thread(tid)):
+    if not asked_for():
         return
     key = Lock(address=lock, who=waiter())
     wait = waits.get(key)
     if wait is None:
-        waits[key] = Wait(at=ktime(), stack=stacks.kernel(), flags=flags)
+        waits[key] = Since(at=ktime(), stack=stacks.kernel(), flags=flags)
     else:
         wait.flags = flags  # a mutex: from spinning to sleeping, in one wait
 
@@ -131,10 +112,10 @@ def kind(flags):
     return "rwsem" + how if how else "semaphore"
 
 
-def times():
+def times(table):
     """What was measured since the last time."""
     found: dict[tuple[int, str], Times] = {}
-    for place, by_cpu in sums.take():
+    for place, by_cpu in table.take():
         what = kind(place.flags)
         one = found.setdefault((place.stack, what), Times(place, what))
         for each in by_cpu:
@@ -143,12 +124,14 @@ def times():
 
 
 def prepare():
-    if sort.value.startswith("hld_"):
-        raise OptionError("times that locks are held are not measured", where="option -S",
-                          fix="sort by acq_max, acq_total or acq_count")  # fmt: skip
-    if sort.value not in ("acq_max", "acq_total", "acq_count"):
-        raise OptionError(f"there is no field {sort.value!r}", where="option -S",
-                          fix="sort by acq_max, acq_total or acq_count")  # fmt: skip
+    for field in sort.value.split(","):
+        if field not in FIELDS:
+            raise OptionError(f"there is no field {field!r}", where="option -S", fix=f"sort by {', '.join(FIELDS)}")
+        if waits_only and field.startswith("hld_") and sort.given:
+            raise OptionError(f"--waits-only leaves nothing to sort by {field}", where="klockstat",
+                              fix="leave one of them out")  # fmt: skip
+    for prog in HOLDING:
+        prog.enabled = not waits_only
     stacks.max_entries = storage.value
 
 
@@ -157,5 +140,6 @@ def inner(name):
     return name.startswith(LOCKING) or name in ("down", "__down")
 
 
-tool = CallerTable(times, stacks, inner=inner, word="Wait", sort=sort, most=most, frames=frames, caller=caller,
-                   banner="Tracing lock events... Hit Ctrl-C to end.", prepare=prepare)  # fmt: skip
+tool = CallerTable(lambda: times(sums), stacks, inner=inner, sort=sort, most=most, frames=frames, caller=caller,
+                   held=lambda: times(hold_sums), holding=HOLDING, prepare=prepare,
+                   banner="Tracing lock events... Hit Ctrl-C to end.")  # fmt: skip
