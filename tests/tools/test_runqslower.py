@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import Tool, osmia
+from patience import patient
 from test_runqlat import ATTEMPTS, Sleeper
 
 pytestmark = pytest.mark.kernel
@@ -60,7 +61,8 @@ def test_waits_are_the_schedulers_own() -> None:
         contest = Contest(["0"])
         found = latencies(contest.tools[0])
         # A wait begins some instructions before the tracepoint, and is cut to microseconds.
-        assert len(found) <= contest.turns and sum(found) <= contest.usecs * 1.1 + 10 * contest.turns
+        assert len(found) <= contest.turns
+        assert sum(found) <= contest.usecs * 1.1 + patient(10) * contest.turns
         if len(found) == contest.turns:
             break
     assert len(found) == contest.turns >= ROUNDS, f"{len(found)} of {contest.turns}, also in {ATTEMPTS} attempts"

@@ -38,7 +38,7 @@ def test_ten_sleeps_and_their_end() -> None:
     assert tool.status == 0, tool.stderr
     rows = [row for row in tool.records() if "comm" in row]
     (row,) = [row for row in rows if any(name.endswith("pipe_write") for name in names(row))]
-    assert counted(least, row["count"], most) and row["unit"] == "us"
+    assert counted(least, row["count"], most, tool.stderr) and row["unit"] == "us"
     assert (row["comm"], row["pid"], row["tid"]) == ("sleepy", int(wakes.sleeper), int(wakes.sleeper))
     assert (row["wcomm"], row["wpid"], row["wtid"]) == ("wakes", int(wakes.waker), int(wakes.waker))
     assert names(row)[0] == "try_to_wake_up" and "ksys_write" in names(row) and row["cut"] == []
@@ -59,11 +59,13 @@ def test_text_and_folded() -> None:
     blocks = [block.split("\n") for block in rest.strip("\n").split("\n\n")]
     (block,) = [block for block in blocks if "    ksys_write" in block]
     assert block[0] == f"    {'target:':<16} sleepy ({wakes.sleeper})" and block[1] == "    try_to_wake_up"
-    assert block[-2] == f"    {'waker:':<16} wakes ({wakes.waker})" and counted(least, int(block[-1]), most)
+    assert block[-2] == f"    {'waker:':<16} wakes ({wakes.waker})"
+    assert counted(least, int(block[-1]), most, text.stderr)
     lines = [line.rpartition(" ") for line in folded.stdout.splitlines() if ";ksys_write;" in line]
     ((stack, _, usecs),) = lines
     frames = stack.split(";")
-    assert frames[0] == "wakes" and frames[-2:] == ["try_to_wake_up", "sleepy"] and counted(least, int(usecs), most)
+    assert frames[0] == "wakes" and frames[-2:] == ["try_to_wake_up", "sleepy"]
+    assert counted(least, int(usecs), most, folded.stderr)
 
 
 def test_a_timer_wakes() -> None:
