@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -183,6 +184,18 @@ def test_pidns_histogram_per_thread(inside: Namespace, tmp_path: Path) -> None:
         other.open_in(tmp_path)
         stop(tool)
     assert re.findall(r"^tid = (\d+)$", tool.stdout, re.M) == [str(one.numbers[1])]
+
+
+def test_pidns_lists(inside: Namespace, tmp_path: Path) -> None:
+    """-p of several: each by the number that it has in there."""
+    with Inner(inside) as one, Inner(inside) as other, Inner(inside) as third:
+        tool = start(inside, "offcputime", "--json", "-K", "-p", f"{one.numbers[1]},{other.numbers[1]}")
+        for each in (one, other, third):
+            each.open_in(tmp_path)
+            each.open_in(tmp_path)
+        stop(tool)
+    found = {row["pid"] for row in map(json.loads, tool.stdout.splitlines()) if "pid" in row}
+    assert found == {one.numbers[1], other.numbers[1]}
 
 
 def test_pidns_command(inside: Namespace) -> None:

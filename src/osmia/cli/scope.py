@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from osmia.cli.session import Session
+    from osmia.lang.options import Option
 
-_BY_NUMBER = ("pid", "tid")
+_BY_NUMBER = ("--pid", "--tid")
 
 
 def aim(session: Session) -> None:
@@ -43,10 +44,15 @@ def _typed() -> bool:
     return btf_source.is_chosen() or btf_source.has_kernel_btf()
 
 
+def _option(session: Session, flag: str) -> Option | None:
+    """The tool's filter of that name: the shared one, or one that takes lists."""
+    return next((option for option in session.unit.options if flag in option.flags), None)
+
+
 def _check_numbers(session: Session) -> None:
     """In a nested namespace the numbers of ours are found in the kernel's structures."""
-    for name in _BY_NUMBER:
-        only = shared_filter(session.unit, name)
+    for flag in _BY_NUMBER:
+        only = _option(session, flag)
         if only is not None and only.given and not _typed():
             raise NotSupported(
                 "ids of this PID namespace mean nothing to a kernel without types", where=f"option {only.flags[0]}",
@@ -83,7 +89,7 @@ def without_descent(session: Session) -> None:
 
 
 def _command_alone(session: Session) -> None:
-    only = shared_filter(session.unit, "pid")
+    only = _option(session, "--pid")
     if only is None:
         session.note("-c: this tool has no filter by process, so everything is traced while the command runs")
     elif not only.given:

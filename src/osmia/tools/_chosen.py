@@ -35,8 +35,8 @@ class Numbers(Option):
         return [self._one(part) for part in word.split(",")]
 
     def set(self, value: Any) -> None:
-        """Give the option a value; only before the tool runs."""
-        numbers = value if isinstance(value, list) else self._parse(str(value))
+        """Give the option a list of numbers, or one; only before the tool runs."""
+        numbers = value if isinstance(value, list) else [value]
         super().set(numbers)
         self._table.max_entries = len(numbers)
         self._table.clear()
