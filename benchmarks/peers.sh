@@ -7,7 +7,7 @@
 set -eu
 
 suite=trixie
-packages="bpftrace libbpf-tools bpftool"
+packages="bpftrace libbpf-tools bpftool linux-perf"
 
 fail() {
     echo "peers: $*" >&2

@@ -159,17 +159,27 @@ def burning() -> Stage:
     return WorkloadStage([workload("burn"), "400"], "")
 
 
+def without_frames(name: str) -> str:
+    """A workload without frame pointers."""
+    program = tempfile.mkdtemp(prefix="demo-") + "/" + name
+    source = REPO / "tests" / "workloads" / f"{name}.c"
+    subprocess.run(["gcc", "-O2", "-DPLAIN", "-o", program, str(source)], check=True)
+    return program
+
+
 def plain() -> Stage:
     """The same without frame pointers."""
-    program = tempfile.mkdtemp(prefix="demo-") + "/burn"
-    source = REPO / "tests" / "workloads" / "burn.c"
-    subprocess.run(["gcc", "-O2", "-DPLAIN", "-o", program, str(source)], check=True)
-    return WorkloadStage([program, "400"], "")
+    return WorkloadStage([without_frames("burn"), "400"], "")
 
 
 def napping() -> Stage:
     """A program that sleeps ten times for 50 ms."""
     return WorkloadStage([workload("naps")], "10 50000")
+
+
+def plainly_napping() -> Stage:
+    """The same without frame pointers, in the C library's nanosleep()."""
+    return WorkloadStage([without_frames("naps")], "10 50000")
 
 
 def calling() -> Stage:
@@ -405,6 +415,8 @@ SCENES = {
     "memleak-trace": Scene("memleak -t -o 0 -p {pid}", go, lambda: WorkloadStage([user_program("leaks")],
                                                                                  "realloc 2 100")),
     "offcputime": Scene("offcputime -p {pid}", go, napping),
+    "offcputime-plain": Scene("offcputime -f -m 20000 -p {pid}", go, plainly_napping),
+    "offcputime-dwarf": Scene("offcputime -f -m 20000 --dwarf -p {pid}", go, plainly_napping),
     "offwaketime": Scene("offwaketime -p {pid}", wake, WakingStage),
     "offwaketime-folded": Scene("offwaketime -f -m 20000 -p {pid}", wake, WakingStage),
     "wakeuptime": Scene("wakeuptime -p {pid}", wake, WakingStage),
