@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from osmia.errors import OptionError
-from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, parse
+from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, WITH_RETURNS, parse
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,34 @@ def test_what_says_nothing(text: str, form: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse(text)
     assert form in str(caught.value) and repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "file", "name", "returns"),
+    [
+        ("r::vfs_read", FUNCTION, "", "vfs_read", True),
+        ("r:vfs_read", FUNCTION, "", "vfs_read", True),
+        ("r:c:read", USER, "c", "read", True),
+        ("::vfs_read", FUNCTION, "", "vfs_read", False),
+        (":c:malloc", USER, "c", "malloc", False),
+        ("t:sched:sched_switch", TRACEPOINT, "sched", "sched_switch", False),
+    ],
+)
+def test_returns(text: str, kind: str, file: str, name: str, returns: bool) -> None:
+    spec = parse(text, WITH_RETURNS)
+    assert (spec.kind, spec.file, spec.name, spec.returns) == (kind, file, name, returns)
+    assert spec.letter == ("r" if returns else {FUNCTION: "p", USER: "p", TRACEPOINT: "t"}[kind])
+
+
+def test_offsets() -> None:
+    spec = parse("kfree_skb+0x12")
+    assert (spec.function, spec.offset, spec.name) == ("kfree_skb", 0x12, "kfree_skb+0x12")
+    assert (parse("c:malloc").offset, parse("p:/tmp/a.out:main+16").offset) == (0, 16)
+    with pytest.raises(OptionError, match="'x12' is not an offset"):
+        parse("kfree_skb+x12").offset  # noqa: B018
+
+
+def test_patterns() -> None:
+    assert [parse(text).is_pattern for text in ("vfs_*", "c:str?py", "vfs_read", "t:sched:*")] == [
+        True, True, False, True,
+    ]  # fmt: skip

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from osmia.probespec.spec import FUNCTION, STATIC, TRACEPOINT, USER, Spec, parse
+from osmia.probespec.spec import ENTRIES, FUNCTION, STATIC, TRACEPOINT, USER, WITH_RETURNS, Spec, parse
 
-__all__ = ["FUNCTION", "STATIC", "TRACEPOINT", "USER", "Spec", "parse"]
+__all__ = ["ENTRIES", "FUNCTION", "STATIC", "TRACEPOINT", "USER", "WITH_RETURNS", "Spec", "parse"]
