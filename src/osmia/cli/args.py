@@ -111,8 +111,9 @@ class Parser:
                 self.rest.append(word)
                 return plain
             raise self._error(f"unexpected argument {word!r}", f"see osmia {self.program} --help")
-        self._set(self.arguments[plain], _metavar(self.arguments[plain]), word)
-        return plain + 1
+        option = self.arguments[plain]
+        self._set(option, _metavar(option), word)
+        return plain + (option.type is not list)  # a list takes all that follow
 
     def _short(self, word: str, words: list[str], at: int) -> int:
         letters = word[1:]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from osmia.obj.spec import ObjectSpec
 
 _LENGTH = struct.Struct("<I")
+#: Objects that are kept of a tool whose programs depend on its command line.
+KEPT = 64
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -96,6 +98,10 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
         return _parsed(compile_now(unit, _off())[0], unit.name)
     off = _off()
     name, key = _entry(unit.name, path, off), _key(path)
+    if unit.made_of:
+        # Of such objects a number are kept, and what is another's place is written anew: the key tells.
+        name = f"{name.removesuffix('.spec')}-{zlib.crc32(unit.made_of.encode('utf-8', 'surrogateescape')) % KEPT}.spec"
+        key.append(("made of", unit.made_of))
     found = cache.read(name)
     if found is not None:
         reason, spec = _unpack(found, key)

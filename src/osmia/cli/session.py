@@ -102,6 +102,8 @@ class Session:
         template = self.unit.template
         if template is not None and template.prepare is not None:
             template.prepare()
+        if template is not None and template.declares is not None:
+            self.unit.declare(*template.declares())
         self._aim()
         spec = spec_of(self.unit, self.note)
         self.records = meta.load(spec.meta)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from osmia.compiler.builder import Builder
+    from osmia.lang.probes import Hook
 
 _PLACED = (ast.expr, ast.stmt, ast.arg, ast.pattern, ast.keyword)  # syntax-tree nodes that know their place
 
@@ -76,6 +77,7 @@ class Fn:
         self.out: tir.Local | None = None
         self.slots: dict[Any, tir.Local] = {}
         self.entry = bool(func.section)
+        self.hook: Hook | None = None  # of an entry program
         self.nothing = 0  # what an entry program returns where its function returns None
         self.result_unused = ""  # an entry program's hook, where the kernel allows it no result but 0
         self.root = func.name

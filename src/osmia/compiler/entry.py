@@ -36,6 +36,7 @@ def compile_prog(mod: object, prog: Prog, hook: Hook) -> tir.Func:
         fn = Fn(mod, source, func, ())
         fn.types = dict(types)
         fn.root = name
+        fn.hook = hook
         _bind(fn, prog, hook)
         function_body(fn)
         if not fn.changed:

@@ -141,11 +141,11 @@ def _check_argument(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg, a
 def _argument(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg, at: int, slot: int) -> Val:
     kind = annotated(fn, arg)
     if kind is not None:
-        return as_type(fn, arg, _raw(fn, hook, slot), kind)
+        return as_type(fn, arg, raw_argument(fn, hook, slot), kind)
     if known is not None:
         return _typed(fn, hook, arg, known.params[at][1], slot, _fits(fn, known, at, slot))
     if hook.kind.endswith("_multi") or not hook.target:
-        return Val(UINT, [_raw(fn, hook, slot)])
+        return Val(UINT, [raw_argument(fn, hook, slot)])
     name = hook.target
     near = signatures.near(fn.mod.kernel, name)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -158,7 +158,7 @@ def _argument(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg, at: int
 
 def _fits(fn: Fn, known: Signature, at: int, slot: int) -> bool:
     """Whether a structure passed by value is in registers: all of it, or none."""
-    return slot + width(known.params[at][1]) <= len(_machine(fn).args)
+    return slot + width(known.params[at][1]) <= len(machine_of(fn).args)
 
 
 def _typed(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_registers: bool) -> Val:
@@ -170,12 +170,12 @@ def _typed(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_registers: b
             return Val(TPtr("btf", target), [fn.load(fn.offset(fn.program_context(), 8 * slot), tir.Ptr("btf"))])
         what = target if target.kind != "void" else None
         plain = target.kind in ("void", "int", "char", "bool")
-        return Val(TPtr("kernel", what), [_raw(fn, hook, slot, tracked=not plain)])
+        return Val(TPtr("kernel", what), [raw_argument(fn, hook, slot, tracked=not plain)])
     if kt.kind in ("struct", "union"):
         return _structure(fn, hook, node, kt, slot, in_registers)
     if kt.kind == "float" or kt.size > 8:
         fn.fail(node, f"an argument of type {kt} cannot be read")
-    return _number(fn, kt, _raw(fn, hook, slot))
+    return _number(fn, kt, raw_argument(fn, hook, slot))
 
 
 def _number(fn: Fn, kt: KT, raw: tir.Expr) -> Val:
@@ -199,7 +199,7 @@ def _structure(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_register
     count = width(kt)
     place = fn.slot(f"{node.arg}.value", tir.Array(tir.U64, count))
     for at in range(count):
-        fn.store(fn.offset(place, 8 * at), _raw(fn, hook, slot + at), tir.U64)
+        fn.store(fn.offset(place, 8 * at), raw_argument(fn, hook, slot + at), tir.U64)
     return Val(TPtr("mem", kt), [place])
 
 
@@ -210,7 +210,7 @@ def _result(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg) -> Val:
     if kt is not None and hook.kind in _BY_SLOT and hook.kind != "lsm" and kt.kind == "void":
         fn.fail(arg, f"{known} returns nothing", "leave ret out")
     if hook.kind in _BY_REGISTER:
-        machine = _machine(fn)
+        machine = machine_of(fn)
         raw = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ret]), tir.U64)
     elif kind is None and kt is not None and kt.kind == "ptr" and kt.target().kind in ("struct", "union"):
         return Val(TPtr("btf", kt.target()), [fn.load(fn.offset(fn.program_context(), 8 * slot), tir.Ptr("btf"))])
@@ -228,13 +228,13 @@ def _result(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg) -> Val:
     return _number(fn, kt, raw)
 
 
-def _raw(fn: Fn, hook: Hook, slot: int, tracked: bool = False) -> tir.Expr:
+def raw_argument(fn: Fn, hook: Hook, slot: int, tracked: bool = False) -> tir.Expr:
     """The 64 bits of argument ``slot``; ``tracked``: the verifier would refuse to load a pointer of this kind."""
     if hook.kind in _BY_SLOT:
         if tracked and hook.kind != "lsm":
             return _by_helper(fn, slot)
         return fn.load(fn.offset(fn.program_context(), 8 * slot), tir.U64)
-    machine = _machine(fn)
+    machine = machine_of(fn)
     offset, on_stack = machine.argument(slot)
     if not on_stack:
         return fn.load(fn.offset(fn.program_context(), offset), tir.U64)
@@ -252,7 +252,7 @@ def _by_helper(fn: Fn, slot: int) -> tir.Expr:
     return fn.load(scratch, tir.U64)
 
 
-def _machine(fn: Fn) -> ptregs.Machine:
+def machine_of(fn: Fn) -> ptregs.Machine:
     """The machine that the kernel's types are of, by the names of its registers; this one where there are no types."""
     btf = fn.mod.kernel.btf
     if btf is not None:
@@ -279,7 +279,7 @@ def func_ip(fn: Fn, node: ast.Call) -> Val:
     def older() -> tir.Expr:
         if kind not in ("kprobe", "kprobe.multi"):
             return fn.num(0, False)
-        machine = _machine(fn)
+        machine = machine_of(fn)
         ip = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ip]), tir.U64)
         # A kprobe's handler sees the address after the one-byte breakpoint on x86.
         return fn.bin("sub", ip, fn.num(1 if machine is ptregs.X86_64 else 0), False)

@@ -28,7 +28,7 @@ class Sample(Record):
         if place is None:
             fn.fail(node, "this subprogram has no register left for the sample", "give it fewer arguments")
         if node.attr == "ip":  # the registers come first, in the layout that user space knows
-            machine = entry_functions._machine(fn)
+            machine = entry_functions.machine_of(fn)
             return Val(UINT, [fn.load(fn.offset(place, machine.offsets[machine.ip]), tir.U64)])
         return kmem.field_of_pointer(fn, node, Val(TPtr("ctx", self.kt), [place]))
 

@@ -34,7 +34,7 @@ def bind(fn: Fn, names: list[str], hook: Hook) -> None:
     if hook.kind == "usdt":
         _usdt(fn, names)
         return
-    machine = entry_functions._machine(fn)
+    machine = entry_functions.machine_of(fn)
     if hook.kind == "uretprobe":
         _returned(fn, names, machine)
         return
@@ -47,7 +47,7 @@ def bind(fn: Fn, names: list[str], hook: Hook) -> None:
             fn.fail(arg, f"inside of a function ({hook.target}) the arguments may be anywhere",
                     "leave the parameters out, or probe the function's start")
         kind = annotated(fn, arg)
-        raw = _call_argument(fn, machine, at)
+        raw = call_argument(fn, machine, at)
         fn.params[arg.arg] = fn.hold(arg.arg, as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
 
 
@@ -64,7 +64,7 @@ def _returned(fn: Fn, names: list[str], machine: ptregs.Machine) -> None:
     fn.params["ret"] = fn.hold("ret", as_type(fn, arg, raw, kind) if kind else Val(UINT, [raw]))
 
 
-def _call_argument(fn: Fn, machine: ptregs.Machine, at: int) -> tir.Expr:
+def call_argument(fn: Fn, machine: ptregs.Machine, at: int) -> tir.Expr:
     offset, on_stack = machine.argument(at)
     if not on_stack:
         return fn.load(fn.offset(fn.program_context(), offset), tir.U64)

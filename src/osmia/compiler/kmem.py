@@ -30,6 +30,9 @@ READ_STR = {"kernel": consts.BPF_FUNC_probe_read_kernel_str, "user": consts.BPF_
 
 
 DIRECT = ("ctx", "btf")
+#: Memory of which only its address says whose it is: the kernel's have the highest bit set, on every machine that
+#: BPF is compiled for here.
+EITHER = "either"
 
 
 def kernel_type(fn: Fn, node: ast.AST | None, name: str) -> Any:
@@ -158,9 +161,34 @@ def read_raw(fn: Fn, space: str, place: tir.Expr, mem: tir.Mem) -> tir.Expr:
     if space in (*DIRECT, "mem"):
         return fn.load(place, mem)
     scratch = fn.slot("read", tir.U64)
-    source = place
-    fn.do(READ[space], scratch, fn.num(mem.size), source)
+    copy(fn, space, scratch, fn.num(mem.size), place)
     return fn.load(scratch, mem)
+
+
+def copy(fn: Fn, space: str, to: tir.Expr, size: tir.Expr, place: tir.Expr) -> None:
+    """Copy ``size`` bytes at ``place``; zeros where they cannot be read."""
+    if space == EITHER:
+        by_helper(fn, READ, space, to, size, place)
+    else:
+        fn.do(READ[space], to, size, place)
+
+
+def by_helper(
+    fn: Fn, helpers: dict[str, int], space: str, to: tir.Expr, size: tir.Expr, place: tir.Expr
+) -> tir.Expr:
+    """Copy ``size`` bytes at ``place`` by the helper for its ``space``; what that returns."""
+    if space != EITHER:
+        return fn.helper(helpers[space], to, size, place)
+    place, size = fn.keep(place), fn.keep(size)
+    result = fn.local(tir.S64, "read")
+    sides: list[list[tir.Stmt]] = []
+    for one in ("kernel", "user"):
+        with fn.into([]):
+            fn.set(result, fn.helper(helpers[one], to, size, place))
+            sides.append(fn.block)
+    number = tir.Convert(tir.S64, fn.loc, place, tir.S64)
+    fn.if_(fn.cmp("slt", number, fn.num(0)), *sides)
+    return fn.get(result)
 
 
 def _bitfield(fn: Fn, value: Val) -> Val:
@@ -174,10 +202,10 @@ def _bitfield(fn: Fn, value: Val) -> Val:
     scratch = fn.slot("bits", tir.U64)
     fn.store(scratch, fn.num(0), tir.U64)
     size = tir.CoreField(tir.U64, fn.loc, path, "size")
-    space = "user" if ft.space == "user" else "kernel"
+    space = ft.space if ft.space in ("user", EITHER) else "kernel"
     base = value.exprs[0]
     place = tir.FieldAddr(base.type, fn.loc, base, path)
-    fn.do(READ[space], scratch, size, place)
+    copy(fn, space, scratch, size, place)
     raw = fn.load(scratch, tir.U64)
     left = fn.bin("shl", raw, tir.CoreField(tir.U64, fn.loc, path, "lshift_u64"), signed)
     right = tir.CoreField(tir.U64, fn.loc, path, "rshift_u64")

@@ -95,13 +95,27 @@ class File:
         return self.lines[number - 1] if 0 < number <= len(self.lines) else ""
 
 
-class Source:
-    """A function's tree in its file, and the names it can see."""
+class Built:
+    """What stands for the text of a function that was not typed as one: its tree, and the file that errors point into.
 
-    def __init__(self, function: FunctionType, file: File, node: ast.FunctionDef) -> None:
+    ``scope`` says what names mean in expressions that are not Python's (see
+    :mod:`osmia.compiler.cnames`).
+    """
+
+    def __init__(self, file: File, node: ast.FunctionDef, scope: Any = None) -> None:
+        self.file = file
+        self.node = node
+        self.scope = scope
+
+
+class Source:
+    """A function's tree in its file, and the names it can see; ``scope`` as in :class:`Built`."""
+
+    def __init__(self, function: FunctionType, file: File, node: ast.FunctionDef, scope: Any = None) -> None:
         self.function = function
         self.file = file
         self.node = node
+        self.scope = scope
         closure = function.__closure__ or ()
         self.cells = dict(zip(function.__code__.co_freevars, closure, strict=False))
 
@@ -141,6 +155,12 @@ class Sources:
     def of(self, function: FunctionType) -> Source:
         """The source of ``function``; CompileError for a lambda or where the text has changed."""
         code = function.__code__
+        built = getattr(function, "built", None)
+        if isinstance(built, Built):
+            from osmia.compiler import cexprs  # noqa: F401 - what handles the nodes of such trees registers itself
+
+            self.files[built.file.name] = built.file
+            return Source(function, built.file, built.node, built.scope)
         file = self.file(code.co_filename, function.__globals__, code.co_firstlineno)
         found = file.function(code.co_firstlineno, code.co_name)
         if found is not None:

@@ -35,13 +35,13 @@ def as_text(fn: Fn, value: Val, node: ast.AST | None) -> Val:
         place = kmem.address(fn, value)
         if isinstance(place.type, tir.Ptr):
             place = tir.Convert(tir.U64, fn.loc, place, tir.U64)
-        space = "user" if ft.space == "user" else "kernel"
+        space = ft.space if ft.space in ("user", kmem.EITHER) else "kernel"
         return Val(TText(space, max(1, ft.kt.n or 64)), [fn.keep(place)])
     if isinstance(ft, TPtr) and ft.kt is not None and ft.kt.size == 1 and ft.kt.kind in ("char", "int"):
         expr = value.exprs[0]
         if isinstance(expr.type, tir.Ptr):
             expr = tir.Convert(tir.U64, fn.loc, expr, tir.U64)
-        return Val(TText("user" if ft.space == "user" else "kernel", 0), [expr])
+        return Val(TText(ft.space if ft.space in ("user", kmem.EITHER) else "kernel", 0), [expr])
     fn.expected(value, node, "text")
 
 
@@ -83,7 +83,7 @@ def read_text(fn: Fn, place: tir.Expr, n: int, text: Val) -> tir.Expr:
         fn.do(consts.BPF_FUNC_get_current_comm, place, fn.num(min(n, COMM_SIZE)))
         return fn.num(COMM_SIZE)
     size = min(n, ft.n) if ft.n else n
-    return fn.helper(kmem.READ_STR[ft.source], place, fn.num(size), text.exprs[0])
+    return kmem.by_helper(fn, kmem.READ_STR, ft.source, place, fn.num(size), text.exprs[0])
 
 
 def in_memory(fn: Fn, value: Val, node: ast.AST | None, *, key: Any = "text") -> Val:
@@ -143,13 +143,13 @@ def same_text(fn: Fn, node: ast.AST, a: Val, b: Val, left: ast.AST, right: ast.A
         raw = str(b.const).encode("utf-8", "surrogateescape") + b"\0"
         if len(raw) > x.ft.n:
             return fn.flag(False)
-        return _bytes_equal(fn, x.exprs[0], raw)
+        return bytes_equal(fn, x.exprs[0], raw)
     y = in_memory(fn, b, right, key="text b")
     assert isinstance(y.ft, TStr)
     return _equal_loop(fn, x.exprs[0], y.exprs[0], min(x.ft.n, y.ft.n))
 
 
-def _bytes_equal(fn: Fn, place: tir.Expr, raw: bytes) -> tir.Expr:
+def bytes_equal(fn: Fn, place: tir.Expr, raw: bytes) -> tir.Expr:
     """Whether memory starts with ``raw``: byte by byte with an early end."""
     result: tir.Expr = fn.flag(True)
     for at in reversed(range(len(raw))):
@@ -182,7 +182,7 @@ def starts_with(fn: Fn, node: ast.AST, value: Val, prefix: Val) -> tir.Expr:
     assert isinstance(x.ft, TStr)
     if len(raw) >= x.ft.n:
         return fn.flag(False)
-    return _bytes_equal(fn, x.exprs[0], raw) if raw else fn.flag(True)
+    return bytes_equal(fn, x.exprs[0], raw) if raw else fn.flag(True)
 
 
 def contains_text(fn: Fn, node: ast.AST, part: Val, whole: Val, left: ast.AST, right: ast.AST) -> tir.Expr:

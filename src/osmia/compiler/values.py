@@ -121,7 +121,10 @@ class TStr:
 
 @value
 class TText:
-    """Text that has not been copied yet: ``source`` is ``comm``, ``user`` or ``kernel``; component: its address."""
+    """Text that has not been copied yet: ``source`` is ``comm``, ``user``, ``kernel`` or ``either``.
+
+    Its component is its address, except for ``comm``.
+    """
 
     source: str
     n: int
@@ -237,7 +240,7 @@ def components(ft: FT) -> list[tir.Mem]:
 
 def space_type(space: str) -> tir.Int | tir.Ptr:
     """How an address of ``space`` is held: what cannot be dereferenced is a number."""
-    return tir.U64 if space in ("kernel", "user") else tir.Ptr(space)
+    return tir.U64 if space in ("kernel", "user", "either") else tir.Ptr(space)
 
 
 def join(a: FT, b: FT) -> FT | None:

@@ -18,9 +18,10 @@ class Unit:
     """The programs, maps, options and template of one module; ``name`` is the object's name.
 
     ``setups`` run between load and attach, in the order in which they are written.
+    ``made_of`` is what the command line said of programs that depend on it.
     """
 
-    __slots__ = ("doc", "maps", "name", "namespace", "options", "progs", "setups", "template")
+    __slots__ = ("doc", "made_of", "maps", "name", "namespace", "options", "progs", "setups", "template")
 
     def __init__(self, name: str, namespace: Mapping[str, Any]) -> None:
         self.name = name
@@ -31,6 +32,7 @@ class Unit:
         self.options: list[Option] = []
         self.template: Template | None = None
         self.setups: list[BeforeAttach] = []
+        self.made_of = ""
         for key, value in list(namespace.items()):
             self._take(key, value)
 
@@ -49,3 +51,10 @@ class Unit:
             self.template = value
         elif isinstance(value, BeforeAttach) and value not in self.setups:
             self.setups.append(value)
+
+    def declare(self, names: Mapping[str, Any], made_of: str) -> None:
+        """Add programs and maps that were made of ``made_of``, by name: the object depends on that text, too."""
+        self.namespace = {**self.namespace, **names}
+        self.made_of = made_of
+        for key, value in names.items():
+            self._take(key, value)
