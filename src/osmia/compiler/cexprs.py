@@ -179,7 +179,7 @@ def _pointer_arithmetic(fn: Fn, node: ast.BinOp, left: C, right: C) -> C:
 
 
 def _fold(fn: Fn, node: ast.BinOp, kind: type[ast.operator], a: CInt, b: CInt) -> CInt:
-    """Two constants.  What does not fit in an int becomes a long, so that 1024 * 1024 * 1024 * 4 is what it says."""
+    """Two constants, of one type already."""
     assert a.known is not None and b.known is not None
     x, y = a.known, b.known
     if kind in (ast.Div, ast.FloorDiv, ast.Mod) and y == 0:
@@ -192,10 +192,7 @@ def _fold(fn: Fn, node: ast.BinOp, kind: type[ast.operator], a: CInt, b: CInt) -
         ast.BitOr: lambda: x | y, ast.BitXor: lambda: x ^ y, ast.Div: lambda: quotient,
         ast.FloorDiv: lambda: quotient, ast.Mod: lambda: x - y * quotient,
     }  # fmt: skip
-    value = table[kind]()
-    if a.bits == 32 and a.signed and not -(1 << 31) <= value < 1 << 31:
-        return cvalues.literal(fn, value)
-    return cvalues.converted(fn, CInt(fn.num(0), 64, a.signed, value), a.bits, a.signed)
+    return cvalues.converted(fn, CInt(fn.num(0), 64, a.signed, table[kind]()), a.bits, a.signed)
 
 
 def _divided(fn: Fn, kind: type[ast.operator], a: CInt, b: CInt) -> CInt:
@@ -226,8 +223,7 @@ def _magnitude(fn: Fn, x: tir.Expr) -> tir.Expr:
 def _shift(fn: Fn, left: bool, a: CInt, b: CInt) -> CInt:
     if a.known is not None and b.known is not None and 0 <= b.known < 64:
         value = a.known << b.known if left else a.known >> b.known
-        fits = a.bits == 64 or -(1 << 31) <= value < 1 << (31 + (not a.signed))
-        return cvalues.converted(fn, CInt(a.expr, 64, True, value), a.bits if fits else 64, a.signed)
+        return cvalues.converted(fn, CInt(a.expr, 64, True, value), a.bits, a.signed)
     known: Any = UNKNOWN if b.known is None else b.known
     made = numbers.shift(fn, left, a.expr, a.signed, cvalues.converted(fn, b, 64, False).expr, known)
     return _cut(fn, cvalues.as_int(fn, ast.Pass(), cvalues.of_val(fn, made)).expr, a)
@@ -257,7 +253,8 @@ def _compared(fn: Fn, name: str, a: CInt, b: CInt) -> tir.Expr:
 
 def _check_sign(fn: Fn, node: ast.Compare, a: CInt, b: CInt) -> None:
     """An unsigned number is never below 0: who asks whether it is takes it for a signed one."""
-    if a.bits >= 32 and not a.signed and b.known == 0 and isinstance(node.ops[0], (ast.Lt, ast.GtE)):
+    literal = isinstance(node.comparators[0], ast.Constant) and b.known == 0
+    if literal and a.bits >= 32 and not a.signed and isinstance(node.ops[0], (ast.Lt, ast.GtE)):
         fn.fail(node, "this is unsigned, so it is never less than 0", "take it as a signed number: (int)retval < 0")
 
 

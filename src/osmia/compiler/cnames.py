@@ -8,7 +8,7 @@ program's debug information) give them.
 
 from __future__ import annotations
 
-from osmia.compiler import cvalues, entry_functions, entry_user, kmem, signatures, tir
+from osmia.compiler import cplaces, cvalues, entry_functions, entry_user, kmem, signatures, tir
 from osmia.compiler import syntax as ast
 from osmia.compiler.built import Scope
 from osmia.compiler.core import Fn, Record
@@ -62,7 +62,7 @@ def name(fn: Fn, node: ast.Name) -> C:
     if text == "ctx" and scope.place.kind in (FUNCTION, USER):
         kind = kernel_type(fn, node, "struct pt_regs")
         return CPtr(cvalues.as_number(fn, fn.program_context()), "ctx", kind)
-    found = _parameter(fn, node, text)
+    found = _parameter(fn, node, text) if scope.place.kind != TRACEPOINT else _field(fn, node, text)
     if found is not None:
         return found
     from osmia.compiler.enumerators import constant
@@ -273,6 +273,22 @@ def entered(fn: Fn, node: ast.expr, text: str) -> C:
         names = _parameter_names(fn)
         fn.fail(node, f"the function has no parameter {text!r}", _near(text, names) or _what_there_is(fn))
     return cvalues.typed(fn, node, raw, found[1], "kernel" if _is_kernel_structure(found[1]) else "either")
+
+
+def _field(fn: Fn, node: ast.Name, text: str) -> C | None:
+    """A field of a tracepoint's record by its name alone; None where it has none of that name."""
+    val = fn.read(fn.env["args"])
+    record = ast.copy_location(ast.Name(id="args", ctx=ast.Load()), node)
+    attribute = ast.copy_location(ast.Attribute(value=record, attr=text, ctx=ast.Load()), node)
+    if isinstance(val.const, SyscallRecord):
+        known = [one for one, _ in val.const.args] if val.const.args is not None else ["ret"]
+        return cvalues.of_val(fn, val.const.field(fn, attribute)) if text in known else None
+    if not isinstance(val.ft, TPtr) or val.ft.kt is None:
+        return None
+    kt = val.ft.kt
+    if kt.member(text) is None and kt.member(f"__data_loc_{text}") is None:
+        return None
+    return cplaces.field(fn, attribute, _record(fn, node))
 
 
 # --------------------------------------------------------------------------

@@ -40,8 +40,33 @@ def field(fn: Fn, node: ast.Attribute, value: C) -> C:
         made = kmem.field_of_pointer(fn, attribute, embed)
         assert isinstance(made.ft, TPtr)
         return CPtr(made.exprs[0], "kernel", made.ft.kt)
-    found, kind = kmem.lookup(fn, node, kt, name)
-    return of_kt(fn, kmem.step(fn, embed, found, kind), kind)
+    found, kind = _member(fn, node, embed, name)
+    return of_kt(fn, kmem.step(fn, found[0], found[1], kind), kind)
+
+
+def _member(fn: Fn, node: ast.AST, embed: Val, name: str) -> tuple[tuple[Val, tir.KField], KT]:
+    """The field ``name``: ``((what it is directly in, the field), its type)``, also by a name that is a macro in C."""
+    assert isinstance(embed.ft, TEmbed)
+    *way, last = _real(embed.ft.kt, name)
+    kt = embed.ft.kt
+    for one in way:
+        found, kt = kmem.lookup(fn, node, kt, one)
+        embed = kmem.step(fn, embed, found, kt)
+    found, kind = kmem.lookup(fn, node, kt, last)
+    return (embed, found), kind
+
+
+def _real(kt: KT, name: str) -> list[str]:
+    """The fields that the kernel's headers mean by ``name``: ``sk_dport`` is a macro, ``__sk_common.skc_dport``."""
+    if kt.kind not in ("struct", "union") or kt.member(name) is not None:
+        return [name]
+    common = kt.member("__sk_common")
+    if name.startswith("sk_") and common is not None and common[1].member(f"skc_{name[3:]}") is not None:
+        return ["__sk_common", f"skc_{name[3:]}"]
+    store = kt.member("d_shortname")
+    if name == "d_iname" and store is not None:  # since 58cf9c383c5c, 6.14
+        return ["d_shortname", "string"]
+    return [name]
 
 
 def element(fn: Fn, node: ast.Subscript, value: C, index: C) -> C:
@@ -84,7 +109,8 @@ def address(fn: Fn, node: ast.expr, value: C, name: str = "") -> C:
     if name:
         embed = _embed(fn, node, value)
         assert isinstance(embed.ft, TEmbed)
-        found, kind = kmem.lookup(fn, node, embed.ft.kt, name)
+        (embed, found), kind = _member(fn, node, embed, name)
+        assert isinstance(embed.ft, TEmbed)
         if found.bits:
             fn.fail(node, "a bit-field has no address")
         deeper = Val(TEmbed(embed.ft.space, embed.ft.root, (*embed.ft.steps, found), kind), embed.exprs)

@@ -265,5 +265,6 @@ def typed(fn: Fn, node: ast.AST, value: C, kt: KT, space: str) -> C:
 
 __all__ = [
     "EITHER", "C", "CInt", "CPlace", "CPtr", "CText", "as_int", "as_number", "common", "condition", "converted",
-    "decayed", "is_pointer", "literal", "number", "of_kt", "of_val", "promoted", "result", "truth", "type_named", "typed",
+    "decayed", "is_pointer", "literal", "number", "of_kt", "of_val", "promoted", "result", "truth",
+    "type_named", "typed",
 ]  # fmt: skip

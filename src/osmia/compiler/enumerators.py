@@ -16,6 +16,7 @@ _MODULES = {
     "errno": ("E",), "os": ("O_", "SEEK_"), "socket": ("AF_", "SOCK_", "IPPROTO_", "SOL_", "SO_", "TCP_", "MSG_"),
     "stat": ("S_I",), "signal": ("SIG",), "mmap": ("PROT_", "MAP_"),
 }  # fmt: skip
+_FILE_TYPE = 0o170000  # S_IFMT, which is a function in Python
 #: include/linux/gfp_types.h: what the usual requests for memory are made of.
 _GFP = {
     "__GFP_RECLAIM": ("DIRECT_RECLAIM", "KSWAPD_RECLAIM"),
@@ -42,6 +43,8 @@ def constant(kernel: Kernel, name: str) -> int | None:
 def _of_system(name: str) -> int | None:
     from importlib import import_module
 
+    if name == "S_IFMT":
+        return _FILE_TYPE
     for module, prefixes in _MODULES.items():
         if name.isupper() and name.startswith(prefixes):
             value = getattr(import_module(module), name, None)

@@ -196,6 +196,8 @@ def _values(made: Distribution, cuts: list[tuple[int, int]]) -> None:
     for start, end in values:
         made.values.append(expression(source, start, end))
         made.texts.append(text[start:end].strip())
+        if made.texts[-1] == "$COMM" and len(made.texts) <= len(made.kinds):
+            made.kinds[len(made.texts) - 1] = "char *"  # a name is text, whatever type bcc's examples give it
     if len(kinds) != len(values):
         source.fail(cuts[4][0], cuts[4][1], f"there {'are' if len(kinds) > 1 else 'is'} {len(kinds)}"
                     f" type{'s' * (len(kinds) > 1)} for {len(values)} value{'s' * (len(values) > 1)}",

@@ -68,7 +68,7 @@ class Probe:
 
     @property
     def which(self) -> str:
-        """What tells, where one program serves many functions, which it was: ``func_ip``, ``attach_cookie``, or none."""
+        """What tells which of many functions it was: ``func_ip``, ``attach_cookie``; empty where there is one."""
         if not self.place.is_pattern or self.place.kind == TRACEPOINT:
             return ""
         return "func_ip" if self.place.kind == FUNCTION else "attach_cookie"
@@ -172,7 +172,6 @@ def located(place: Spec, scope: Scope) -> list[Hook]:
         return [Hook("tracepoint", f"syscalls:sys_{'exit' if place.returns else 'enter'}_{call}")]
     if place.is_pattern:
         return [Hook(f"{kind}_multi", place.name, patterns=(place.name,))]
-    _check_function(place, kind)
     return [Hook(kind, place.name)]
 
 
@@ -191,8 +190,15 @@ def _is_call(name: str) -> bool:
         return False
 
 
+def check(probes: Iterable[Probe]) -> None:
+    """Whether the kernel has the functions, before anything is compiled: the names that are near are what helps."""
+    for probe in probes:
+        (hook, *_) = probe.hooks
+        if hook.kind in _HOOKS[FUNCTION]:
+            _check_function(probe.place, hook.kind)
+
+
 def _check_function(place: Spec, kind: str) -> None:
-    """Whether the kernel has the function, before anything is compiled: the names that are near are what helps."""
     from osmia.kernel import functions, kallsyms
 
     if functions.has_types(place.function):

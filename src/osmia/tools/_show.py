@@ -35,6 +35,14 @@ def clock(ktime: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(wall))
 
 
+def seconds(word: str) -> float:
+    """The ``parse`` of a time in seconds, more than 0; ValueError."""
+    value = float(word)
+    if not 0 < value < 1e9:
+        raise ValueError(f"{word} is not a time: more than 0 seconds is needed")
+    return value
+
+
 def refused(flag: str, instead: str) -> Callable[[str], Any]:
     """The ``parse`` of an option that bcc has and osmia answers otherwise: it says with what."""
 

@@ -16,7 +16,7 @@ from osmia.lang.traced import Messages
 from osmia.probespec.formats import USER_SYMBOL
 from osmia.probespec.statements import statement
 from osmia.tools._messages import Message, program, ring_of
-from osmia.tools._probes import Probe, parsed
+from osmia.tools._probes import Probe, check, parsed
 from osmia.tools._show import whole
 
 WHAT = 'PLACE[(SIGNATURE)] [(FILTER)] ["FORMAT"[, VALUE...]]; see the section on specifications'
@@ -72,6 +72,7 @@ def declares():
     """The programs, and the ring of their events."""
     made = [Message(Probe(one, number, int(pid), bool(binary)))
             for number, one in enumerate(parsed(statement, probes.value, "probe"))]  # fmt: skip
+    check([one.probe for one in made])
     size = 1 << max(12, (pages.value * 4096 * max(1, len(cpus.possible())) - 1).bit_length())
     events = ring_of(made, string_size.value, size)
     space = {"events": events, "stacks": stacks, "image": image, "kernel_stack": kernel_stack, "user_stack": user_stack,
