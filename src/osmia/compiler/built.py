@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from osmia.compiler.ktypes import Kernel
     from osmia.probespec.signatures import Param
     from osmia.probespec.spec import Spec
     from osmia.probespec.tree import Text
@@ -35,7 +36,7 @@ class Scope:
     kernel; ``binary``: texts that are compared are lists of bytes;
     ``entries``: variables that hold what a parameter was on entry, by its
     name, and of ``$latency``; ``described``: what the program's debug
-    information says of the function's parameters.
+    information says of the function's parameters, ``types``: its types, as BTF.
     """
 
     def __init__(self, place: Spec, signature: list[Param] | None = None) -> None:
@@ -45,6 +46,8 @@ class Scope:
         self.binary = False
         self.entries: dict[str, str] = {}
         self.described: Callable[[], list[Param]] = list
+        self.types: Callable[[], bytes] = bytes
+        self.kernel: Kernel | None = None  # those types, once they are asked for
 
     @property
     def space(self) -> str:

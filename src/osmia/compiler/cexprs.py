@@ -99,7 +99,7 @@ def _in_space(fn: Fn, node: InSpace) -> C:
 
 def _size_of(fn: Fn, node: SizeOf) -> C:
     kt = cvalues.type_named(fn, node, node.kind)
-    if kt.kind in ("struct", "union") and kt.name:
+    if kt.kind in ("struct", "union") and kt.name and not kt.kernel.fixed:
         kind: Any = kt.tir()
         return CInt(tir.CoreType(tir.U64, fn.loc, kind, "size"), 64, False)
     return cvalues.number(fn, kt.size or 1, 64, False)

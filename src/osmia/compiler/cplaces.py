@@ -76,7 +76,8 @@ def element(fn: Fn, node: ast.Subscript, value: C, index: C) -> C:
         fn.fail(node, "a number leads nowhere", "say what is there: *(u64 *)arg1")
     if isinstance(value, CText):
         fn.fail(node, "text has no elements here")
-    if isinstance(value, CPlace) and value.kt.kind == "array" and number.known is not None:
+    fixed = isinstance(value, CPlace) and value.kt.kernel.fixed  # whose paths have fields only
+    if isinstance(value, CPlace) and value.kt.kind == "array" and number.known is not None and not fixed:
         kind = value.kt.target()
         if not 0 <= number.known < value.kt.n and value.kt.n:
             fn.fail(node, f"index {number.known} is outside {value.kt}")

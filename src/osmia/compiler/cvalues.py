@@ -14,9 +14,10 @@ from osmia.compiler import syntax as ast
 from osmia.compiler import tir
 from osmia.compiler.core import Fn
 from osmia.compiler.kmem import EITHER, kernel_type
-from osmia.compiler.ktypes import KT
+from osmia.compiler.ktypes import KT, Kernel
 from osmia.compiler.layout import int_type
 from osmia.compiler.values import SINT, UINT, TBool, TConst, TEmbed, TInt, TPtr, TStr, TText, Val, const
+from osmia.obj.btf import Btf
 from osmia.probespec import ctypes
 
 TYPE_CHECKING = False
@@ -243,9 +244,28 @@ def type_named(fn: Fn, node: ast.AST | None, kind: str) -> KT:
         return KT(fn.mod.kernel, "char" if kind == "char" else "int", kind, size, signed)
     if kind == "void":
         return fn.mod.kernel.void
+    own = _of_program(fn, kind)
+    if own is not None:
+        return own
     found = kernel_type(fn, node, _ALIASES.get(kind, kind))
     assert isinstance(found, KT)
     return found
+
+
+def _of_program(fn: Fn, kind: str) -> KT | None:
+    """A type of the traced program's own; None where its debug information has none of that name."""
+    scope = fn.source.scope
+    raw = scope.types() if scope is not None else b""
+    if not raw:
+        return None
+    if scope.kernel is None:
+        scope.kernel = Kernel(Btf(raw))
+        scope.kernel.fixed = True
+    try:
+        found: KT = scope.kernel.named(kind)
+    except KeyError:
+        return None
+    return found if found.size else None
 
 
 def typed(fn: Fn, node: ast.AST, value: C, kt: KT, space: str) -> C:

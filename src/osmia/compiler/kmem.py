@@ -111,9 +111,12 @@ def address(fn: Fn, value: Val) -> tir.Expr:
     ft = value.ft
     assert isinstance(ft, TEmbed)
     base = value.exprs[0]
-    if ft.space == "mem" and not ft.root.name and all(isinstance(s, tir.KField) and not s.bits for s in ft.steps):
-        # A structure without a name, held in registers (kuid_t): no kernel lays it out differently, and CO-RE
-        # could not find it.
+    unnamed = ft.space == "mem" and not ft.root.name
+    if ft.root.kernel.fixed or (
+        unnamed and all(isinstance(s, tir.KField) and not s.bits for s in ft.steps)
+    ):  # fmt: skip
+        # A user program's, or a structure without a name, held in registers (kuid_t): no kernel lays it out
+        # differently, and CO-RE could not find it.
         return fn.offset(base, sum(s.bit_offset // 8 for s in ft.steps if isinstance(s, tir.KField)))
     return base if not ft.steps else tir.FieldAddr(base.type, fn.loc, base, access(ft))
 
@@ -199,6 +202,8 @@ def _bitfield(fn: Fn, value: Val) -> Val:
     assert isinstance(field, tir.KField)
     path = access(ft)
     signed = isinstance(field.type, (tir.KInt, tir.KEnum)) and field.type.signed
+    if ft.root.kernel.fixed:
+        return _fixed_bits(fn, value, field, signed)
     scratch = fn.slot("bits", tir.U64)
     fn.store(scratch, fn.num(0), tir.U64)
     size = tir.CoreField(tir.U64, fn.loc, path, "size")
@@ -210,6 +215,19 @@ def _bitfield(fn: Fn, value: Val) -> Val:
     left = fn.bin("shl", raw, tir.CoreField(tir.U64, fn.loc, path, "lshift_u64"), signed)
     right = tir.CoreField(tir.U64, fn.loc, path, "rshift_u64")
     made = fn.keep(fn.bin("ashr" if signed else "lshr", left, right, signed))
+    return Val(SINT if signed else UINT, [made])
+
+
+def _fixed_bits(fn: Fn, value: Val, field: tir.KField, signed: bool) -> Val:
+    """A bit-field of a structure that is laid out as it is known here."""
+    ft = value.ft
+    assert isinstance(ft, TEmbed)
+    low = field.bit_offset % 8
+    scratch = fn.slot("bits", tir.U64)
+    fn.store(scratch, fn.num(0), tir.U64)
+    copy(fn, ft.space, scratch, fn.num(min(8, (low + field.bits + 7) // 8)), address(fn, value))
+    up = fn.bin("shl", fn.load(scratch, tir.U64), fn.num(64 - low - field.bits), signed)
+    made = fn.keep(fn.bin("ashr" if signed else "lshr", up, fn.num(64 - field.bits), signed))
     return Val(SINT if signed else UINT, [made])
 
 

@@ -145,8 +145,11 @@ class Kernel:
     """The types of one kernel; ``btf`` is None where it has none.
 
     ``module_types(module, function)`` gives the BTF of a module (by name, or
-    the one that has the function where the name is empty).
+    the one that has the function where the name is empty).  ``fixed``: the
+    types are those of one program, which no other kernel lays out otherwise.
     """
+
+    fixed = False
 
     def __init__(
         self, btf: Btf | None, tracepoint_format: Callable[[str, str], str | None] | None = None,

@@ -16,7 +16,6 @@ from osmia.lang.probes import Hook, Prog
 from osmia.lang.types import Event, u32, u64
 from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, Spec
 from osmia.probespec.expressions import names
-from osmia.probespec.signatures import Param
 from osmia.probespec.statements import Statement
 from osmia.probespec.tree import InC
 
@@ -24,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from osmia.symbols.debuginfo import Described
 
 _HOOKS = {FUNCTION: ("kprobe", "kretprobe"), USER: ("uprobe", "uretprobe"), TRACEPOINT: ("tracepoint",),
           STATIC: ("usdt",)}  # fmt: skip
@@ -53,13 +54,37 @@ class Probe:
         self.progs: list[Prog] = []
         self.declared: dict[str, Any] = {}
         self._pid = pid
-        self.scope.described = self._described
+        self._debug: Described | None = None
+        self._knows(self.scope)
 
-    def _described(self) -> list[Param]:
-        """Parameters by the program's debug information; none where it has none."""
-        from osmia.symbols import debuginfo
+    def _knows(self, scope: Scope) -> None:
+        """Let ``scope`` ask the program's debug information."""
+        if self.place.kind == USER:
+            scope.described = lambda: self._described().params
+            scope.types = lambda: self._described().types
 
-        return debuginfo.parameters(self.place.file, self.place.function, self._pid)
+    def _described(self) -> Described:
+        """What the program's debug information says; read when a name or a type is asked for that nobody typed."""
+        if self._debug is None:
+            from osmia.symbols import debuginfo
+
+            self._debug = debuginfo.describe(self.place.file, self.place.function, self._pid)
+        return self._debug
+
+    def made_of(self) -> str:
+        """What its programs depend on besides the text: the very file whose types they may have been given."""
+        if self.place.kind != USER:
+            return ""
+        import os
+
+        from osmia.symbols import libs
+
+        try:
+            path = libs.find(self.place.file, self._pid).path
+            info = os.stat(path)
+        except (UserError, OSError):
+            return ""  # attaching says what is wrong with it
+        return f"{path} {info.st_mtime_ns} {info.st_size}"
 
     @property
     def shown(self) -> str:
@@ -125,7 +150,7 @@ class Probe:
     def _entry(self, kept: str, record: type[Event], values: dict[str, ast.expr]) -> None:
         place = self.place
         scope = Scope(Spec(place.kind, place.file, place.name, place.text), self.scope.signature)
-        scope.described = self._described
+        self._knows(scope)
         (hook,) = located(scope.place, scope)
         body = ["if not wanted():", "    return", "begun = Begun()", "begun.time = ktime()"]
         body += [f"begun.v{n} = __v{n}" for n in range(len(values))]

@@ -52,7 +52,8 @@ def declares():
     declared = {}
     for dist in made:
         declared.update(dist.probe.declared)
-    return declared, repr((texts, len(counts.value or []), string_size.value))
+    files = [dist.probe.made_of() for dist in made]
+    return declared, repr((texts, len(counts.value or []), string_size.value, files))
 
 
 tool = Distributions(prepare, declares, globals())

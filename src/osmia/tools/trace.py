@@ -43,7 +43,7 @@ pages = option("-b", "--buffer-pages", type=int, default=64, parse=whole, metava
                help="size of the event buffer, in pages for each CPU (default: 64)")  # fmt: skip
 headers = option("-I", "--include", type=list, metavar="HEADER",
                  help="taken for bcc's sake: types come from the kernel's own BTF, so no header is read")  # fmt: skip
-files = option("-s", "--sym-file-list", "--sym_file_list", type=str, metavar="FILES",
+symbol_files = option("-s", "--sym-file-list", "--sym_file_list", type=str, metavar="FILES",
                help="taken for bcc's sake: names in stacks come from the files that are mapped")  # fmt: skip
 probes = option("probe", type=list, help=WHAT)
 
@@ -87,7 +87,8 @@ def declares():
     declared = {"events": events}
     for one in made:
         declared.update(one.probe.declared)
-    return declared, repr((probes.value, string_size.value, bool(binary)))
+    files = [one.probe.made_of() for one in made]
+    return declared, repr((probes.value, string_size.value, bool(binary), files))
 
 
 tool = Messages(prepare, declares, globals(), stacks)
