@@ -51,7 +51,8 @@ def test_every_call_is_a_row(program: str) -> None:
 def test_arguments_by_number_and_results(program: str) -> None:
     with Commanded("specs") as work:
         tool = Tool("trace", "--json", "-p", work.pid, f'p:{program}:size_of (arg1 >= 256) "%d of %d", arg1, arg2',
-                    f'r:{program}:size_of ((int)retval < 0 || retval == 512) "%d %x", retval, retval').start()  # fmt: skip
+                    f'r:{program}:size_of ((int)retval < 0 || retval == 512) "%d %x", retval, retval')  # fmt: skip
+        tool.start()
         work.ask("sizes", 11)
         tool.stop()
     messages = [row["message"] for row in rows(tool)]

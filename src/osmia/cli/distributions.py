@@ -106,9 +106,10 @@ class DistributionsView(View):
                 record["value"] = probe.labels[0]
                 record["histogram"] = found.to_json() if found is not None else None
             else:
+                record["names"] = probe.labels
+                values = [list(vars(key).values()) if probe.labels else [] for key, _ in found]
                 record["counts"] = [
-                    {"values": dict(zip(probe.labels, vars(key).values(), strict=False)), "count": count}
-                    for key, count in found
+                    {"values": one, "count": count} for one, (_, count) in zip(values, found, strict=True)
                 ]
             shown.append(record)
         return json_line({"time": round(time.time(), 6), "specifiers": shown}) + "\n"

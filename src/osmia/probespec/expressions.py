@@ -38,7 +38,7 @@ _UNARY: dict[str, type[ast.unaryop]] = {"-": ast.USub, "+": ast.UAdd, "~": ast.I
 #: Names that are no values: the words of the grammar itself.
 _WORDS = frozenset(("and", "or", "not", "in", "is", "if", "else"))
 _CONSTANTS = {"NULL": 0, "true": 1, "false": 0, "True": 1, "False": 0, "None": 0}
-_MOST_NESTED = 60
+_MOST_NESTED = 40
 
 
 class Parser:
@@ -132,9 +132,6 @@ class Parser:
         self.fail(word, f"{word.text!r} is not expected here", fix)
 
     def expression(self) -> ast.expr:
-        self._depth += 1
-        if self._depth > _MOST_NESTED:
-            self.fail(self.word, "this is nested too deeply")
         start = self.word
         made = self._or()
         if self.take("?"):
@@ -148,7 +145,6 @@ class Parser:
                 self.fail(self.word, "'else' is missing here", "VALUE if CONDITION else OTHER")
             self.next()
             made = self.place(ast.IfExp(test=test, body=made, orelse=self.expression()), start)
-        self._depth -= 1
         return made
 
     def _or(self) -> ast.expr:
@@ -221,6 +217,14 @@ class Parser:
         return left
 
     def _unary(self) -> ast.expr:
+        self._depth += 1
+        if self._depth > _MOST_NESTED:
+            self.fail(self.word, "this is nested too deeply")
+        made = self._signed()
+        self._depth -= 1
+        return made
+
+    def _signed(self) -> ast.expr:
         word = self.word
         if word.kind == MARK and word.text in _UNARY:
             self.next()
