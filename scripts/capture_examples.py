@@ -189,6 +189,23 @@ def calling() -> Stage:
     return stage
 
 
+def specified(line: str) -> Callable[[], Stage]:
+    """A program whose functions are given numbers, texts and structures."""
+
+    def stage() -> Stage:
+        made = WorkloadStage([user_program("specs")], line)
+        made.names["program"] = user_program("specs")
+        return made
+
+    return stage
+
+
+def opening(stage: Stage) -> None:
+    assert isinstance(stage, FileStage)
+    for name in ("config", "data/one", "data/two", "data/three"):
+        stage.files.openat(stage.directory / name)
+
+
 def climbing() -> Stage:
     """A program that makes a system call, five functions deep."""
     return WorkloadStage([workload("stairs")], "5 1000")
@@ -421,6 +438,27 @@ SCENES = {
     "offwaketime-folded": Scene("offwaketime -f -m 20000 -p {pid}", wake, WakingStage),
     "wakeuptime": Scene("wakeuptime -p {pid}", wake, WakingStage),
     "wakeuptime-folded": Scene("wakeuptime -f -m 20000 -p {pid}", wake, WakingStage),
+    "trace": Scene("""trace -p {pid} 'sys_openat "%s", arg2'""", opening, FileStage),
+    "trace-tracepoint": Scene("""trace -t -p {pid} 't:syscalls:sys_enter_openat ("/data/" in args->filename) "%s", """
+                              """args->filename'""", opening, FileStage),
+    "trace-structure": Scene(
+        """trace -p {pid} '{program}:visit (STRCMP("place-2", where->name)) "%s is number %d, below it %s", """
+        """where->name, where->number, where->next->name'""", go, specified("visit 10"),
+    ),
+    "trace-return": Scene(
+        """trace -p {pid} 'r:{program}:slow(int turn) ($latency > 1000) "%d took %d us", $entry(turn), """
+        """$latency / 1000'""", go, specified("slow 7"),
+    ),
+    "trace-stack": Scene("trace -U -A -M 10000 -p {pid} {program}:counted_function", go, calling),
+    "argdist": Scene("argdist -p {pid} -C 'p:{program}:size_of(size_t size):size_t:size'", go, specified("sizes 23")),
+    "argdist-latency": Scene(
+        "argdist -p {pid} -H 'r:{program}:slow():u64:$latency/1000000#milliseconds' "
+        "-C 'r:{program}:slow(int turn):int:$entry(turn):$latency > 15000000'", go, specified("slow 7"),
+    ),
+    "argdist-structure": Scene(
+        "argdist -p {pid} -C 'p:{program}:visit():char*,int:where->name,where->inner.depth:where->number < 5'",
+        go, specified("visit 10"),
+    ),
     "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
     "stackcount-tracepoint": Scene("stackcount -f -P t:syscalls:sys_enter_getpgid", go, climbing),
     "biostacks": Scene("biostacks -d {disk}", reads_and_writes, DiskStage, lines=60),

@@ -195,7 +195,8 @@ def test_what_no_statement_is(text: str, what: str) -> None:
 
 
 def test_distributions() -> None:
-    made = distribution('p:c:write(int fd, char *buf):char*,int:buf,fd:fd==1 && STRCMP(":#", buf)#a label: with # marks')
+    values = "char*,int:buf,fd:fd==1 && STRCMP(\":#\", buf)"
+    made = distribution(f"p:c:write(int fd, char *buf):{values}#a label: with # marks")
     assert (made.place.place, made.kinds, made.texts) == ("c:write", ["char *", "int"], ["buf", "fd"])
     assert made.filter is not None and shown(made.filter) == "((fd Eq 1) And STRCMP(':#', buf))"
     assert made.label == made.title == "a label: with # marks"

@@ -110,7 +110,8 @@ class Common:
         out += [self.output, self.timestamp, self.json, self.csv]
         if unit.template is not None:
             out += [getattr(self, name) for name in unit.template.pictures]
-        if any(isinstance(one, Ring) for one in unit.maps.values()):
+        declared = unit.template is not None and unit.template.rings
+        if declared or any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
         out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
         stacked = isinstance(unit.template, StackTable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from osmia.cli.stacks import Watched, traced
+from osmia.cli.stacks import Watched, believable, traced
 from osmia.cli.templates import View, mode_of
 from osmia.events.decode import Decoder
 from osmia.probespec.formats import CHARACTER, INTEGER, KERNEL_SYMBOL, STRING, USER_SYMBOL
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from osmia.symbols.frame import Frame
 
 _INDENT = " " * 8
+#: Stacks whose names are kept.
+_KNOWN = 4096
 
 
 class MessagesView(View):
@@ -44,6 +46,7 @@ class MessagesView(View):
         self._places = [(one, hook) for one in template.probes for hook in one.probe.hooks]
         self._shown = 0
         self._names = Symbolizer()
+        self._known: dict[tuple[int, int, int], list[Frame]] = {}
         self._watched = Watched(self._names)
         # Of the clock that events have to the one of people.
         self._wall = time.time() - time.monotonic()
@@ -179,15 +182,27 @@ class MessagesView(View):
 
     def _frames(self, event: Any) -> dict[str, list[Frame]]:
         out: dict[str, list[Frame]] = {}
-        stacks = self._template.stacks
         if self._kernel:
-            trace = stacks.get(event.kernel) if event.kernel else None
-            out["kernel"] = traced(self._names.kernel.stack(trace)) if trace is not None else []
+            out["kernel"] = self._named(event.kernel, 0, 0)
         if self._user:
-            trace = stacks.get(event.user) if event.user else None
-            found = self._names.user_stack(event.pid, trace, event.since) if trace is not None else []
-            out["user"] = found
+            out["user"] = self._named(event.user, event.pid, event.since)
         return out
+
+    def _named(self, number: int, pid: int, since: int) -> list[Frame]:
+        """The frames of a stack, of the kernel where ``pid`` is 0; the same stacks come again and again."""
+        found = self._known.get((number, pid, since))
+        if found is None:
+            trace = self._template.stacks.get(number) if number else None
+            if trace is None:
+                found = []
+            elif pid:
+                found = believable(self._names.user_stack(pid, trace, since), trace.cut)[0]
+            else:
+                found = traced(self._names.kernel.stack(trace))
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[number, pid, since] = found
+        return found
 
     def _stacks(self, event: Any) -> str:
         lines = []

@@ -23,13 +23,15 @@ class Template:
     ``view`` (``"module:class"``) what runs it, where :mod:`osmia.cli.templates`
     does not know it by itself.  ``declares``, for a tool whose programs depend
     on its command line, is called after ``prepare`` and gives them and their
-    maps by name, and a text that says what they were made of.
+    maps by name, and a text that says what they were made of; ``rings``: rings
+    of events are among them.
     """
 
     pictures: tuple[str, ...] = ()
     view = ""
     prepare: Callable[[], None] | None = None
     declares: Callable[[], tuple[dict[str, Any], str]] | None = None
+    rings = False
 
 
 class BeforeAttach:

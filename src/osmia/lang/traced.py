@@ -15,6 +15,7 @@ class Messages(Template):
     """A line for each event, as bcc's trace prints it; ``options`` are the tool's, by name."""
 
     view = "osmia.cli.traced:MessagesView"
+    rings = True
 
     def __init__(
         self, prepare: Callable[[], None], declares: Callable[[], tuple[dict[str, Any], str]], options: Any, stacks: Any

@@ -39,8 +39,8 @@ address = option("-a", "--address", help="show addresses in stacks")
 aggregate = option("-A", "--aggregate", help="with -M: show each different line once, with how often it came")
 include_self = option("-S", "--include-self", help="trace osmia's own process, too")
 binary = option("-B", "--bin-cmp", "--bin_cmp", help='STRCMP compares bytes: STRCMP("{0x6C, 0x00}", arg1)')
-pages = option("-b", "--buffer-pages", type=int, default=64, parse=whole, metavar="PAGES",
-               help="size of the event buffer, in pages for each CPU (default: 64)")  # fmt: skip
+pages = option("-b", "--buffer-pages", type=int, parse=whole, metavar="PAGES",
+               help="size of the event buffer, in pages for each CPU (default: 4 MB altogether)")  # fmt: skip
 headers = option("-I", "--include", type=list, metavar="HEADER",
                  help="taken for bcc's sake: types come from the kernel's own BTF, so no header is read")  # fmt: skip
 symbol_files = option("-s", "--sym-file-list", "--sym_file_list", type=str, metavar="FILES",
@@ -73,7 +73,9 @@ def declares():
     made = [Message(Probe(one, number, int(pid), bool(binary)))
             for number, one in enumerate(parsed(statement, probes.value, "probe"))]  # fmt: skip
     check([one.probe for one in made])
-    size = 1 << max(12, (pages.value * 4096 * max(1, len(cpus.possible())) - 1).bit_length())
+    size = 4 << 20
+    if pages.given:
+        size = 1 << max(12, (pages.value * 4096 * len(cpus.possible()) - 1).bit_length())
     events = ring_of(made, string_size.value, size)
     space = {"events": events, "stacks": stacks, "image": image, "kernel_stack": kernel_stack, "user_stack": user_stack,
              "__name__": __name__}  # fmt: skip
