@@ -208,3 +208,9 @@ def test_mistakes_are_pointed_at(words: tuple[str, ...], sentence: str) -> None:
     done = osmia("argdist", *words, "-n", "1")
     assert done.returncode in (1, 2) and sentence in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", ["argdist", "trace"])
+def test_there_is_no_object_without_a_specification(tool: str) -> None:
+    done = osmia("compile", tool, "-o", "/dev/null")
+    assert done.returncode == 2 and f"the programs of {tool} depend on its command line" in done.stderr

@@ -241,6 +241,9 @@ def _compile(words: list[str]) -> int:
 
         btf_source.use(os.path.abspath(btf.value))
     unit = unit_of(what.value)
+    if unit.template is not None and unit.template.declares is not None:
+        raise OptionError(f"the programs of {unit.name} depend on its command line, so there is no object of it",
+                          where="compile", fix=f"run it: osmia {unit.name} --help")  # fmt: skip
     if dump.given:
         sys.stdout.write(_dump(unit, dump.value))
     if output.given:

@@ -296,6 +296,10 @@ def _field(fn: Fn, node: ast.Name, text: str) -> C | None:
 
 
 def _dollar(fn: Fn, node: ast.expr, text: str) -> C:
+    variable = scope_of(fn).entries.get(text, "")
+    if text != _LATENCY and variable in fn.env:  # as people know it, in their PID namespace
+        made = cvalues.of_val(fn, fn.read(fn.env[variable]))
+        return cvalues.converted(fn, cvalues.as_int(fn, node, made), 32, False)
     if text in _CURRENT:
         helper, upper = _CURRENT[text]
         both = fn.helper(helper, result=tir.U64)
@@ -310,7 +314,6 @@ def _dollar(fn: Fn, node: ast.expr, text: str) -> C:
         task = fn.helper(consts.BPF_FUNC_get_current_task, result=tir.U64)
         return CPtr(task, "kernel", kernel_type(fn, node, "struct task_struct"))
     if text == _LATENCY:
-        variable = scope_of(fn).entries.get(_LATENCY, "")
         if variable not in fn.env:
             fn.fail(node, "$latency is known when a function returns", "r:FUNCTION is its return")
         made = cvalues.of_val(fn, fn.read(fn.env[variable]))

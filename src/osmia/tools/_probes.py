@@ -31,6 +31,11 @@ _HOOKS = {FUNCTION: ("kprobe", "kretprobe"), USER: ("uprobe", "uretprobe"), TRAC
 _CALLS = ("sys_", "SyS_")
 #: Functions that are in the kernel at the same time, at most, for what their returns ask of their entries.
 _BEGUN = 10240
+#: Names of the current task whose numbers depend on osmia's PID namespace: (variable, function).
+_PEOPLE = {
+    "$PID": ("process_number", "current_process_id"), "$TGID": ("process_number", "current_process_id"),
+    "$TID": ("thread_number", "current_thread_id"),
+}  # fmt: skip
 #: What the frames of kernel functions mention.
 NAMES: dict[str, Any] = {
     "wanted": wanted, "is_itself": is_itself, "current": current, "ktime": ktime, "cpu": cpu, "func_ip": func_ip,
@@ -127,7 +132,16 @@ class Probe:
         return [f"arg{n + 1}" for n in range(max(used, default=0))]
 
     def begins(self) -> list[str]:
-        """Lines of the program at a return that know what was on entry, whose program is made here, too; maybe none."""
+        """Lines that come first: numbers of the current task as people know them, what was on entry; maybe none."""
+        lines = []
+        for name, (variable, function) in _PEOPLE.items():
+            if name in self.statement.names():
+                lines.append(f"{variable} = {function}()")
+                self.scope.entries[name] = variable
+        return lines + self._entered()
+
+    def _entered(self) -> list[str]:
+        """Lines of the program at a return that know what was on entry, whose program is made here, too."""
         wanted_names, latency = entries(self.statement)
         if not wanted_names and not latency:
             return []

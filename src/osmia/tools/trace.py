@@ -19,7 +19,7 @@ from osmia.tools._messages import Message, program, ring_of
 from osmia.tools._probes import Probe, check, parsed
 from osmia.tools._show import whole
 
-WHAT = 'PLACE[(SIGNATURE)] [(FILTER)] ["FORMAT"[, VALUE...]]; see the section on specifications'
+WHAT = 'where to look and what to show: PLACE[(SIGNATURE)] [(FILTER)] ["FORMAT"[, VALUE...]]'
 
 thread = option("-L", type=int, parse=named.thread_number, metavar="TID", help="this thread only, like --tid")
 name = option("-n", "--name", type=str, metavar="NAME", help="only processes whose name contains NAME")
@@ -45,7 +45,7 @@ headers = option("-I", "--include", type=list, metavar="HEADER",
                  help="taken for bcc's sake: types come from the kernel's own BTF, so no header is read")  # fmt: skip
 symbol_files = option("-s", "--sym-file-list", "--sym_file_list", type=str, metavar="FILES",
                help="taken for bcc's sake: names in stacks come from the files that are mapped")  # fmt: skip
-probes = option("probe", type=list, help=WHAT)
+probes = option("probe", type=list, metavar="PROBE...", help=WHAT)
 
 stacks = Stacks()
 
