@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,10 @@ from osmia.lang.unit import Unit
 from osmia.load.object import load
 from osmia.obj.elf import parse_object
 from osmia.tools import argdist, trace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from harness import bpffs
 
 pytestmark = pytest.mark.kernel
 
@@ -69,14 +75,17 @@ def _options_back() -> Iterator[None]:
         option.value, option.given = option.default, False
 
 
-def spec_of(tool: str, words: list[str]) -> Any:
-    """What the command line's programs compile to."""
+def spec_of(tool: str, words: list[str], file: Path | None = None) -> Any:
+    """What the command line's programs compile to; the object is kept in ``file``."""
     unit = Unit(tool, vars(TOOLS[tool]))
     parser_of(unit, Common()).parse(words)
     template: Any = unit.template
     template.prepare()
     unit.declare(*template.declares())
-    return parse_object(compile_now(unit)[0], tool)
+    made = compile_now(unit)[0]
+    if file is not None:
+        file.write_bytes(made)
+    return parse_object(made, tool)
 
 
 @pytest.fixture
@@ -102,6 +111,22 @@ def test_a_documented_command_becomes_programs_that_the_verifier_takes(command: 
     assert made and {prog.name for one in made for prog in one.probe.progs} <= set(spec.progs)
     with load(spec) as live:
         assert set(live.progs) == set(spec.progs)
+
+
+@pytest.mark.parametrize("command", [
+    'argdist -C t:sched:sched_switch():int,char*:args->prev_pid,args->next_comm -H r:c:malloc():u64:$latency',
+    'trace -U "c:open (STRCMP(\\"a\\", arg1)) \\"%s\\", arg1" "t:sched:sched_switch \\"%s\\", $task->comm"',
+])  # fmt: skip
+def test_objects_are_such_that_other_loaders_take_them(command: str, tmp_path: Path) -> None:
+    made = tmp_path / "unit.bpf.o"
+    tool, words = words_of(command)
+    spec = spec_of(tool, words, made)
+    with bpffs() as place:
+        done = subprocess.run(
+            ["bpftool", "prog", "loadall", str(made), f"{place}/progs"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(os.listdir(f"{place}/progs")) == len(spec.progs)
 
 
 def test_nearly_all_commands_are_taken() -> None:

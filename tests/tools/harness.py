@@ -33,6 +33,8 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
 APART = ["argdist", "deadlock", "klockstat", "memleak", "stackcount", "trace"]
+#: Of these, those whose programs are made of what the command line says.
+SPECIFIED = ["argdist", "trace"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from harness import APART, EXAMPLES, bpffs, osmia
+from harness import APART, EXAMPLES, SPECIFIED, bpffs, osmia
 from harness import TOOLS as ALIKE
 from needs import needs, needs_tracepoint
 
@@ -17,7 +17,7 @@ from osmia.obj.elf import parse_object
 
 pytestmark = pytest.mark.kernel
 
-TOOLS = [*ALIKE, *APART]
+TOOLS = [*ALIKE, *[tool for tool in APART if tool not in SPECIFIED]]
 #: What tools cannot be without, and since when it is there.
 TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19")}
 # An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.

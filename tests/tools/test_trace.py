@@ -288,17 +288,19 @@ def test_structures_of_the_kernel(tmp_path: Path) -> None:
         tool = Tool("trace", "--json", "-p", str(files.pid), *specs).start()
         files.openat(path)
         tool.stop()
-    assert [row["message"] for row in rows(tool)] == ["a-file", "a-file 100", "a-file 6", "1"]
+    # The kernel calls the probes of one function in an order of its own.
+    messages = {row["probe"]: row["message"] for row in rows(tool)}
+    assert [messages[spec] for spec in specs] == ["a-file", "a-file 100", "a-file 6", "1"]
 
 
 def test_a_pattern_of_kernel_functions() -> None:
     needs("kprobe_multi")
     with Files() as files:
-        tool = Tool("trace", "--json", "-p", str(files.pid), "vfs_op[e]n").start()
+        tool = Tool("trace", "--json", "-p", str(files.pid), "do_sys_op[e]nat2").start()
         for _ in range(7):
             files.openat("/etc/passwd")
         tool.stop()
-    assert [row["function"] for row in rows(tool)] == ["vfs_open"] * 7
+    assert [row["function"] for row in rows(tool)] == ["do_sys_openat2"] * 7
 
 
 # --------------------------------------------------------------------------
