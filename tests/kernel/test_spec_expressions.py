@@ -16,11 +16,14 @@ from kernel_code import compile_module
 from needs import needs
 
 from osmia.compiler.built import Scope, function
-from osmia.errors import CompileError
+from osmia.compiler.stages import typed
+from osmia.errors import CompileError, UserError
+from osmia.kernel import btf_source, functions
 from osmia.lang.probes import Hook, Prog
+from osmia.lang.unit import Unit
 from osmia.load.object import load
 from osmia.obj.elf import parse_object
-from osmia.probespec import STATIC, Spec
+from osmia.probespec import FUNCTION, STATIC, Spec
 from osmia.probespec.expressions import expression
 from osmia.probespec.tree import InC, Text
 
@@ -176,3 +179,48 @@ def test_what_is_refused_is_pointed_at(text: str, what: str, marked: str) -> Non
         compile_module(made)
     err = caught.value
     assert what in err.what and err.source == text and err.source[err.column : err.end_column] == marked
+
+
+LEAVES = [
+    "arg1", "arg2", "file", "count", "buf", "$task", "$COMM", "$PID", "1", '"x"', "NULL", "$retval", "ctx", "args",
+]  # fmt: skip
+
+
+def anything(source: random.Random, depth: int) -> str:
+    """An expression that may well mean nothing."""
+    if depth == 0:
+        return source.choice(LEAVES)
+    a, b = anything(source, depth - 1), anything(source, depth - 1)
+    return source.choice([
+        f"({a}+{b})", f"({a}-{b})", f"({a}/{b})", f"({a}&&{b})", f"(!{a})", f"*{a}", f"& {a}", f"{a}->f_path",
+        f"{a}->f_path.dentry->d_name.name", f"((struct file *){a})", f"(char *){a}", f"(int){a}", f"{a}@user",
+        f"({a}=={b})", f"({a}<{b})", f"({a}?{b}:{a})", f'STRCMP("q",{a})', f'{a}.startswith("z")', f"{a}[{b}]",
+        f"({a} in (1,{b}))", f"({a} in {b})", f"$entry({a})", "sizeof(struct file)", f"(struct file){a}",
+        f"&({a})->f_path", f"{a}->f_flags", f"{a}->comm",
+    ])  # fmt: skip
+
+
+def asked(words: str, text: bool) -> dict[str, Any]:
+    """A module with a probe that wants the value of ``words``, or the text that it leads to."""
+    made: dict[str, Any] = {}
+    hole = InC(expression(Text("probe", words), 0, len(words)), text)
+    hole.lineno, hole.col_offset = 1, 0
+    body = "def run():\n" + ("    print(__v)\n" if text else "    if __v:\n        return\n")
+    scope = Scope(Spec(FUNCTION, "", "vfs_read", "vfs_read"))
+    made["run"] = Prog(function("run", body, {"__v": hole}, Text("probe", words), made, scope),
+                       (Hook("kprobe", "vfs_read"),))  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_whatever_is_typed_is_compiled_or_refused(text: bool) -> None:
+    source = random.Random(23)
+    btf, taken = btf_source.kernel_btf(), 0
+    for _ in range(250):
+        words = anything(source, source.randrange(4))
+        try:
+            typed(Unit("generated", asked(words, text)), btf=btf, module_types=functions.module_types)
+            taken += 1
+        except UserError as err:
+            assert str(err)
+    assert 50 < taken < 200

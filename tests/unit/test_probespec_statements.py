@@ -7,6 +7,8 @@ import ast
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from osmia.errors import CompileError
 from osmia.probespec import ctypes
@@ -238,3 +240,19 @@ def test_what_no_distribution_is(text: str, what: str) -> None:
 )  # fmt: skip
 def test_integers_by_name(kind: str, expected: tuple[int, bool] | None) -> None:
     assert ctypes.integer(kind) == expected
+
+
+PIECES = [
+    "p:", "r:", "t:", "u:", "c", ":", "vfs_read", "(", ")", "int", "char", "*", "fd", " ", '"', "%d", "%s", "%", "\\",
+    "arg1", "retval", "->", ".", "[", "]", "+", "-", "&", "&&", "||", "!", "==", "<", "?", "#", ";", ",", "$", "$PID",
+    "$entry(", "0x", "12", 'STRCMP("a",', "and", "or", "not", "in", "is", "None", "if", "else", "@user", "struct", "\n",
+    "é", "'", "sizeof(", "//", "(u64)",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join), st.sampled_from([statement, distribution]))
+def test_whatever_is_typed_is_taken_or_refused_in_a_sentence(text: str, parse: Any) -> None:
+    try:
+        parse(text)
+    except CompileError as err:
+        assert err.what and err.source in text and err.render()

@@ -94,7 +94,9 @@ def moved(fn: Fn, pointer: CPtr, number: CInt) -> CPtr:
         return pointer
     size = pointer.kt.size or 1 if pointer.kt is not None else 1
     step = fn.bin("mul", number.expr, fn.num(size, number.signed), number.signed)
-    return CPtr(fn.keep(fn.bin("add", pointer.expr, step, False)), pointer.space, pointer.kt)
+    # The context itself is read at fixed places only; anywhere else it is memory like any other.
+    space = "kernel" if pointer.space == "ctx" else pointer.space
+    return CPtr(fn.keep(fn.bin("add", pointer.expr, step, False)), space, pointer.kt)
 
 
 def at(fn: Fn, pointer: CPtr, kt: KT) -> C:

@@ -179,6 +179,9 @@ def as_int(fn: Fn, node: ast.AST, value: C, what: str = "a number") -> CInt:
     if isinstance(value, CInt):
         return value
     if isinstance(value, CPtr):
+        if value.space == "ctx":
+            what = f"{what} is expected here, and this is all that the probe was given"
+            fn.fail(node, what, "name one of its fields")
         return CInt(value.expr, 64, False, None, value.space)
     if isinstance(value, CPlace) and value.kt.kind == "array":
         return as_int(fn, node, decayed(fn, value))

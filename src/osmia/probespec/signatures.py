@@ -34,6 +34,8 @@ def parameters(source: Text, start: int, end: int) -> list[Param]:
         name = parser.next().text if parser.word.kind == NAME else ""
         if parser.take("["):  # an array is passed as a pointer
             while not parser.take("]"):
+                if parser.ended():
+                    parser.fail(first, "this array has no ]")
                 parser.next()
             kind += " *"
         if kind == "void" and not name and not out and parser.ended():
