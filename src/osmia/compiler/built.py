@@ -36,7 +36,8 @@ class Scope:
     kernel; ``binary``: texts that are compared are lists of bytes;
     ``entries``: variables that hold what a parameter was on entry, by its
     name, and of ``$latency``; ``described``: what the program's debug
-    information says of the function's parameters, ``types``: its types, as BTF.
+    information says of the function's parameters, ``types``: its types, as BTF;
+    ``advice``: what would make more known.
     """
 
     def __init__(self, place: Spec, signature: list[Param] | None = None) -> None:
@@ -47,6 +48,7 @@ class Scope:
         self.entries: dict[str, str] = {}
         self.described: Callable[[], list[Param]] = list
         self.types: Callable[[], bytes] = bytes
+        self.advice: Callable[[], str] = str
         self.kernel: Kernel | None = None  # those types, once they are asked for
 
     @property

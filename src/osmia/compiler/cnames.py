@@ -87,7 +87,8 @@ def _what_there_is(fn: Fn) -> str:
     names = [one for one in _parameter_names(fn) if one]
     if names and not scope_of(fn).place.returns:
         return f"it has the arguments {', '.join(names)}"
-    return "arguments are arg1, arg2, ..., or have the names of a signature: FUNCTION(TYPE NAME, ...)"
+    own = "arguments are arg1, arg2, ..., or have the names of a signature: FUNCTION(TYPE NAME, ...)"
+    return scope_of(fn).advice() or own
 
 
 def _argument_number(text: str) -> int:

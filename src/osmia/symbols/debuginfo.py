@@ -33,11 +33,15 @@ _FLOAT, _SIGNED, _SIGNED_CHAR, _UNSIGNED_CHAR = 0x04, 0x05, 0x06, 0x08  # DW_ATE
 
 
 class Described:
-    """One function: ``params`` as a signature would have them, ``types`` as BTF (empty: nothing is known)."""
+    """One function: ``params`` as a signature would have them, ``types`` as BTF (empty: nothing is known).
 
-    def __init__(self, params: list[Param], types: bytes) -> None:
+    ``advice``: what would make more known; empty where that is not plain.
+    """
+
+    def __init__(self, params: list[Param], types: bytes, advice: str = "") -> None:
         self.params = params
         self.types = types
+        self.advice = advice
 
 
 def describe(file: str, function: str, pid: int = 0) -> Described:
@@ -45,7 +49,7 @@ def describe(file: str, function: str, pid: int = 0) -> Described:
     try:
         from elftools.elf.elffile import ELFFile
     except ImportError:
-        return Described([], b"")
+        return Described([], b"", "names of arguments are read by pyelftools: pip install osmia[dwarf]")
     try:
         binary = libs.find(file, pid)
         with Image(binary.path, binary.name) as image:

@@ -67,6 +67,7 @@ class Probe:
         if self.place.kind == USER:
             scope.described = lambda: self._described().params
             scope.types = lambda: self._described().types
+            scope.advice = lambda: self._described().advice
 
     def _described(self) -> Described:
         """What the program's debug information says; read when a name or a type is asked for that nobody typed."""
