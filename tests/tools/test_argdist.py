@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -132,6 +134,22 @@ def test_functions_of_the_kernel() -> None:
     assert names["counts"] == {("/etc/passwd", -100): 17, ("/osmia/no", -100): 17}
     assert failed["counts"] == {("/osmia/no",): 17}
     assert sum(times["buckets"].values()) == 34
+
+
+def test_ten_thousand_calls_of_a_kernel_function() -> None:
+    needs("kprobe")
+    script = "import os; input(); [os.access('/', 0) for _ in range(10_000)]; print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as work:
+        assert work.stdin and work.stdout
+        tool = Tool("argdist", "--json", "-C", f"p::do_faccessat():u32:$PID:$PID == {work.pid}").start()
+        work.stdin.write("\n")
+        work.stdout.readline()
+        tool.stop()
+        work.stdin.write("\n")
+    (made,) = merged(tool)
+    assert made["counts"] == {(work.pid,): 10_000}
 
 
 # --------------------------------------------------------------------------
