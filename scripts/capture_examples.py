@@ -459,6 +459,8 @@ SCENES = {
         "argdist -p {pid} -C 'p:{program}:visit():char*,int:where->name,where->inner.depth:where->number < 5'",
         go, specified("visit 10"),
     ),
+    "funccount": Scene("funccount -p {pid} '{program}:counted_*'", go, calling),
+    "funccount-tracepoints": Scene("funccount -i 1 -d 2 't:sched:sched_process_*'", forks),
     "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
     "stackcount-tracepoint": Scene("stackcount -f -P t:syscalls:sys_enter_getpgid", go, climbing),
     "biostacks": Scene("biostacks -d {disk}", reads_and_writes, DiskStage, lines=60),

@@ -32,7 +32,7 @@ from patience import patient
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
-APART = ["argdist", "deadlock", "klockstat", "memleak", "stackcount", "trace"]
+APART = ["argdist", "deadlock", "funccount", "klockstat", "memleak", "stackcount", "trace"]
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "trace"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
@@ -193,6 +193,26 @@ class Commanded:
     def __exit__(self, *_exc: object) -> None:
         if self.process.poll() is None and not self.ends:
             self.process.kill()
+        self.process.communicate()
+
+
+class Told:
+    """A program that does what a line says, and answers with a line."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.pid = str(self.process.pid)
+
+    def tell(self, line: str) -> str:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline()
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self.process.communicate()
 
 

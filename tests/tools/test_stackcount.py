@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 import pytest
-from harness import Tool, osmia, prebuilt, skipped, workload
+from harness import Told, Tool, osmia, prebuilt, skipped, workload
 from needs import needs, older_than
 
 from osmia.kernel import features
@@ -18,26 +18,6 @@ from osmia.kernel import features
 pytestmark = pytest.mark.kernel
 
 ROOTS = ("__libc_start_call_main", "__libc_start_main_impl", "__libc_start_main", "_start")
-
-
-class Told:
-    """A program that does what a line says, and answers with a line."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.pid = str(self.process.pid)
-
-    def tell(self, line: str) -> str:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        return self.process.stdout.readline()
-
-    def __enter__(self) -> Told:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.communicate()
 
 
 @pytest.fixture

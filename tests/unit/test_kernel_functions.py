@@ -289,7 +289,8 @@ def test_single_probes_count_what_is_refused(prog: LiveProg, pmu: None, monkeypa
     with door, bpf.override(link_created):
         link = kprobe_multi.attach(prog, "vfs_*")
     assert isinstance(link, kprobe_multi.MultiLink)
-    assert link.how == "1 single kprobe, 1 left out (1 that the kernel refuses)" and link.functions == ["vfs_read"]
+    assert link.how == "1 single kprobe, 1 left out (1 that the kernel refuses)"
+    assert link.functions == ["vfs_read", "vfs_write"]  # by cookie: what is refused keeps its number
     assert seen[0][3] == 0xFFFFFFFF81000000 and link.slow_close
     link.close()
 
@@ -331,3 +332,17 @@ def test_a_module_that_went(monkeypatch: pytest.MonkeyPatch) -> None:
     assert link.gone() == ""  # its function is still there: another module went
     monkeypatch.setattr(kallsyms, "_text", b"ffffffff81000000 T vfs_read\n")
     assert link.gone() == "dummy"
+
+
+def test_what_must_never_be_probed(lists: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions.never, "_EXACT", {"vfs_write": "the test says so"})
+    choice = functions.matching(["vfs_*"])
+    assert [one.name for one in choice.functions] == ["vfs_read"] and choice.left == {"that must never be probed": 1}
+    for target in ("vfs_write", "vfs_write+8"):
+        with pytest.raises(NotSupported) as caught:
+            functions.place(target)
+        assert str(caught.value) == (
+            f"{target} must never be probed: the test says so; probe a function that calls it"
+        )
+    with pytest.raises(NotSupported):
+        functions.matching(["vfs_write"])

@@ -36,7 +36,8 @@ SUBJECTS = {
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
     "Locks": ("klockstat", "deadlock"),
-    "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "stackcount", "tplist"),
+    "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
+                 "stackcount", "tplist", "bpflist", "inject"),
 }  # fmt: skip
 _OTHER = "Other"
 

@@ -92,6 +92,7 @@ class Common:
         self.max_overhead = Option("--max-overhead", type=float, parse=percent, metavar="PCT",
                                    help="detach and end (status 3) when the tracing takes more than this share of the "
                                         "time of all CPUs, in percent, in any second")  # fmt: skip
+        self.yes = Option("--yes", help="do not ask when there are very many places to probe, or it costs very much")
         self.verbose = Option("-v", "--verbose", help="show what is loaded and attached, and details of errors")
         self.verifier_log = Option("--verifier-log", help="show the verifier's whole log where it rejects a program")
         self.every = Option("-i", "--interval", type=float, parse=seconds, metavar="SECONDS",
@@ -113,7 +114,10 @@ class Common:
         declared = unit.template is not None and unit.template.rings
         if declared or any(isinstance(one, Ring) for one in unit.maps.values()):
             out.append(self.ring_size)
-        out += [self.btf, self.stats, self.max_overhead, self.verbose, self.verifier_log]
+        out += [self.btf, self.stats, self.max_overhead]
+        if unit.template is not None and unit.template.careful:
+            out.append(self.yes)
+        out += [self.verbose, self.verifier_log]
         stacked = isinstance(unit.template, StackTable)
         if stacked and not unit.template.intervals:  # type: ignore[union-attr]
             out.append(self.length)

@@ -51,22 +51,15 @@ class Sample:
         return self.in_programs() / whole, self.own / whole
 
 
-class Meter:
-    """The cost of one run from now on; ``limit`` in percent of all CPUs' time (0: none)."""
+class Counters:
+    """What a run's programs and this process have taken; ``uncounted`` says why the kernel does not count run times."""
 
-    def __init__(self, session: Session, counted: str, limit: float) -> None:
+    def __init__(self, session: Session, uncounted: str) -> None:
         from osmia.kernel import cpus
 
         self._session = session
-        self._why_not = counted
-        self.limit = limit
+        self._why_not = uncounted
         self.cpus = len(cpus.online())
-        self.peak = 0.0
-        self.tripped: Sample | None = None
-        self._start = self._last = self.sample()
-        if limit:
-            session.stop.tick = self.tick
-            session.stop.tick_at = self._start.at + WINDOW
 
     def sample(self) -> Sample:
         """The counters now."""
@@ -76,6 +69,20 @@ class Meter:
             for name, prog in live.progs.items():
                 programs[name] = _sum([one.info() for one in live.copies.get(name, [prog])])
         return Sample(time.monotonic(), time.process_time_ns(), programs)
+
+
+class Meter(Counters):
+    """The cost of one run from now on; ``limit`` in percent of all CPUs' time (0: none)."""
+
+    def __init__(self, session: Session, uncounted: str, limit: float) -> None:
+        super().__init__(session, uncounted)
+        self.limit = limit
+        self.peak = 0.0
+        self.tripped: Sample | None = None
+        self._start = self._last = self.sample()
+        if limit:
+            session.stop.tick = self.tick
+            session.stop.tick_at = self._start.at + WINDOW
 
     def tick(self) -> None:
         """Once a window: end the run if the last one cost more than the limit."""

@@ -187,6 +187,8 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool, record: Record | None =
             _show(session)
         else:
             record.show(session)
+        if session.watch is not None and session.watch.refused is not None:
+            raise session.watch.refused
     except VerifierError as err:
         err.show_log = bool(common.verbose or common.verifier_log)  # type: ignore[attr-defined]
         raise

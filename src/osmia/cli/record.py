@@ -99,6 +99,8 @@ class Record:
         inner = view_of(session)
         template = session.unit.template
         known = template is None or isinstance(template, (EventTable, Histogram, CountTable))
+        if template is not None and template.placed is not None:
+            known = False  # a recording has not the names of what was probed
         if not known and inner.samples is None:
             raise NotSupported("what it shows cannot be recorded yet", where=session.unit.name,
                                fix=f"keep its records: osmia {session.unit.name} --json -o FILE")  # fmt: skip

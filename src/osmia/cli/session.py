@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from osmia.cli.command import Command
     from osmia.cli.common import Common
     from osmia.cli.costs import Meter
+    from osmia.cli.placed import Placed
+    from osmia.cli.safety import Watch
     from osmia.cli.user import UserProbes
     from osmia.events.loss import Slot
     from osmia.events.ring import Ring
@@ -47,11 +49,14 @@ if TYPE_CHECKING:
 
 
 _USER = ("uprobe", "uretprobe", "usdt")
+#: Breakpoints of one link from which on it pays to take them off before the end.
+_MANY_PLACES = 200
 
 
 class Session:
     """A unit on its way through the kernel.
 
+    ``chosen`` are the programs, each with the hook of its plan that was taken;
     ``links`` are what is attached; ``rings`` the readers by the
     ring's ELF name; ``out`` where rows go; ``status`` what the run ends with
     if nothing fails.
@@ -77,8 +82,10 @@ class Session:
         self.user: UserProbes | None = None
         self._bound: list[Any] = []
         self.meter: Meter | None = None
+        self.watch: Watch | None = None
+        self.placed: Placed | None = None
         self._stats_fd = -1
-        self._chosen: dict[Prog, Hook] = {}
+        self.chosen: dict[Prog, Hook] = {}
         self.started = 0.0
         self.status = 0
 
@@ -112,8 +119,12 @@ class Session:
 
             scope.without_descent(self)
         self._set_options(spec)
+        if template is not None and template.careful:
+            from osmia.cli.placed import Placed
+
+            self.placed = Placed(self)
         metered = bool(common.stats) or common.max_overhead.given
-        if metered:
+        if metered or self.placed is not None:
             from osmia.cli import costs
 
             self._stats_fd, uncounted = costs.switch_on("--max-overhead" if common.max_overhead.given else "")
@@ -132,6 +143,11 @@ class Session:
             self._load(spec)
         if metered:
             self.meter = costs.Meter(self, uncounted, common.max_overhead.value or 0.0)
+        if self.placed is not None:
+            from osmia.cli.safety import Watch
+
+            fd, self._stats_fd = (-1, self._stats_fd) if metered else (self._stats_fd, -1)
+            self.watch = Watch(self, self.placed.count, fd, uncounted)
         self._ready()
 
     def host(self) -> str:
@@ -185,23 +201,18 @@ class Session:
             from osmia.cli.user import UserProbes
 
             self.user = UserProbes(self)
-        if not self._chosen:
-            self._chosen = plans.choose(self._progs(), spec, self.records, self.note)
+        if not self.chosen:
+            self.chosen = plans.choose(self._progs(), spec, self.records, self.note)
         from osmia.load.object import load
 
-        chosen = self._chosen
-        sizes = self._sizes(spec)
-        if self.common.ring_size:
-            sizes |= {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
+        chosen = self.chosen
         while True:
             try:
-                if self.user is not None:
-                    self.user.prepare(spec, chosen)
-                    sizes |= self.user.sizes
+                copies = self._place(spec)
+                sizes = self._sizes(spec)
                 only = {prog.elf_name(hook) for prog, hook in chosen.items()}
                 optional = plans.may_fail(chosen, spec)
-                self.live = load(spec, only=only, optional=optional, max_entries=sizes or None,
-                                 copies=self.user.copies if self.user is not None else None)  # fmt: skip
+                self.live = load(spec, only=only, optional=optional, max_entries=sizes or None, copies=copies or None)
                 break
             except (NotSupported, NotFound, NotPermitted, VerifierError) as err:
                 if not self._fall_back(spec, chosen, err):
@@ -215,8 +226,25 @@ class Session:
                 walked = f", {info.verified_insns:,} looked at by the verifier" if info.verified_insns else ""
                 self.note(f"{name}: loaded, {info.xlated_size // 8:,} instructions{walked}")
 
+    def _place(self, spec: ObjectSpec) -> dict[str, int]:
+        """Find out where the programs will attach; how often those are to be loaded that need copies."""
+        copies: dict[str, int] = {}
+        if self.user is not None:
+            self.user.prepare(spec, self.chosen)
+            copies |= self.user.copies
+        if self.placed is not None:
+            self.placed.find(self.chosen)
+            copies |= self.placed.copies
+            template = self.unit.template
+            if template is not None and template.placed is not None:
+                template.placed()
+            from osmia.cli import safety
+
+            safety.check_number(self, self.placed)
+        return copies
+
     def _sizes(self, spec: ObjectSpec) -> dict[str, int]:
-        """Entries of maps whose size the tool has set since they were compiled, by name."""
+        """Entries of maps whose size the tool or the user has set since they were compiled, by name."""
         out: dict[str, int] = {}
         for record in self.records:
             if record[0] != "map" or record[1] not in spec.maps:
@@ -226,7 +254,9 @@ class Session:
                 out |= item.sizes(record[1])
             elif isinstance(item, (Map, maps.Ring)) and item.max_entries != spec.maps[record[1]].max_entries:
                 out[record[1]] = item.max_entries
-        return out
+        if self.common.ring_size:
+            out |= {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
+        return out | (self.user.sizes if self.user is not None else {})
 
     def _fall_back(self, spec: ObjectSpec, chosen: dict[Prog, Hook], err: UserError) -> bool:
         """After a failed load: the next hook of the plan that ``err`` names; False if there is none."""
@@ -261,7 +291,7 @@ class Session:
     def _attach(self, spec: ObjectSpec) -> bool:
         """Attach everything; False if a hook could not be had, and its plan's next one is to be loaded instead."""
         assert self.live is not None
-        for prog, hook in self._chosen.items():
+        for prog, hook in self.chosen.items():
             name = prog.elf_name(hook)
             one = self.live.progs.get(name)
             if one is None or hook.kind == "syscall" or prog.tail:
@@ -269,12 +299,12 @@ class Session:
             try:
                 links = self._attach_all(prog, hook, one)
             except (NotFound, NotSupported, NotPermitted) as err:
-                if plans.fall_back(self._chosen, prog, spec, err, self.note):
+                if plans.fall_back(self.chosen, prog, spec, err, self.note):
                     return False
                 raise
             self.links += links
             self.running += [prog] * bool(links)
-        if self._chosen and not self.links and any(hook.kind != "syscall" for hook in self._chosen.values()):
+        if self.chosen and not self.links and any(hook.kind != "syscall" for hook in self.chosen.values()):
             raise NotSupported("none of the optional probes exists on this kernel, so there is nothing to trace")
         return True
 
@@ -288,9 +318,16 @@ class Session:
         links: list[Link] = []
         absent: NotFound | NotSupported | None = None
         where = hook.params.get("where")
-        for target in hook.targets if where is None else plans.told(where):
+        targets = hook.targets if where is None else plans.told(where)
+        more = _parameters(hook)
+        if self.placed is not None:
+            more |= self.placed.parameters(prog, hook)
+        copies = self.live.copies.get(prog.elf_name(hook), ()) if self.live is not None else ()
+        for number, target in enumerate(targets):
+            if hook.kind == "tracepoint" and number:
+                more["cookie"] = number
             try:
-                link = attach(one, target=target, **_parameters(hook))
+                link = attach(copies[number] if len(copies) == len(targets) else one, target=target, **more)
             except (NotFound, NotSupported) as err:
                 absent = absent or err
                 self.note(f"{prog.name}: left out: {err}")
@@ -340,6 +377,16 @@ class Session:
 
     # -- the end ---------------------------------------------------------
 
+    def freeze(self) -> None:
+        """Nothing more is to be counted: take breakpoints off where they are at very many places.
+
+        They may be in this process, too (all functions of libc), and slow down what is left to do by more than it
+        takes to remove them.
+        """
+        for link in self.links:
+            if len(getattr(link, "places", ())) > _MANY_PLACES and len(link.fds) == 1:
+                link.close()
+
     def close(self) -> list[Link]:
         """Let everything go but the links, which are returned: closing them takes time (see osmia.link.detach)."""
         settle()
@@ -351,6 +398,8 @@ class Session:
             ring.close()
         if self.live is not None:
             self.live.close()
+        if self.watch is not None:
+            self.watch.close()
         if self._stats_fd >= 0:
             os.close(self._stats_fd)
             self._stats_fd = -1

@@ -83,7 +83,7 @@ class HistogramView(View):
     def begin(self) -> str:
         if self._mode == "csv":
             return "time,key,low,high,count\n"
-        return self._template.banner + "\n" if self._template.banner and self._mode == "table" else ""
+        return banner_of(self._template, self._mode)
 
     def summary(self, last: bool) -> str:
         return self._print(self._intervals.next(), last)
@@ -157,6 +157,13 @@ def wants_time(session: Session) -> bool:
     return bool(session.common.timestamp)
 
 
+def banner_of(template: Any, mode: str) -> str:
+    """The line before everything else, for people."""
+    banner = template.banner
+    text = banner() if callable(banner) else banner
+    return text + "\n" if text and mode == "table" else ""
+
+
 def _line(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
@@ -220,7 +227,7 @@ class CountView(View):
             from osmia.views.machine import csv_header
 
             return csv_header([col.heading for col in self._columns]) + "\n"
-        return self._template.banner + "\n" if self._template.banner and self._mode == "table" else ""
+        return banner_of(self._template, self._mode)
 
     def _new(self) -> list[Entry]:
         template = self._template
@@ -237,11 +244,22 @@ class CountView(View):
 
     def _difference(self, name: str, table: Map) -> dict[Any, Any]:
         """What was added to each number since the last time; what is no number, as it is."""
-        now, before = dict(table.items()), self._before.get(name, {})
+        now, before = self._named(table.items()), self._before.get(name, {})
         self._before[name] = now
         new = {key: value - before.get(key, 0) if isinstance(value, int) else value for key, value in now.items()}
         # In the order of the keys, not of the kernel's table: those of one count are shown so.
         return {key: new[key] for key in _ordered(new) if new[key] or not isinstance(new[key], int)}
+
+    def _named(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        """By key, or by the name that the template has for a key."""
+        if self._template.name is None:
+            return dict(items)
+        out: dict[Any, Any] = {}
+        for key, value in items:
+            if value:
+                name = self._template.name(key)
+                out[name] = out.get(name, 0) + value
+        return out
 
     def skip(self) -> None:
         self._new()

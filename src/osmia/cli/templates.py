@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from osmia.cli.common import Common
     from osmia.cli.session import Session
     from osmia.events.ring import Ring
     from osmia.events.samples import SampleWriter
@@ -183,6 +184,15 @@ def trace_pipe(session: Session) -> Callable[[bytes], str]:
     return text
 
 
+def _fitting(common: Common, interval: float) -> int:
+    """How many intervals make up the duration, where they do: the last one is the end then; else 0 (no limit)."""
+    length = common.duration.value or 0.0
+    if not interval or not length or not common.duration.given:
+        return 0
+    times = round(length / interval)
+    return times if times and abs(times * interval - length) < 1e-6 else 0
+
+
 def run(session: Session) -> None:
     """Show until told to stop.  Raises ClosedPipe when nobody reads any more."""
     Loop(session, view_of(session)).run()
@@ -230,7 +240,7 @@ class Loop:
         write(self._view.begin())
         common = session.common
         interval = common.seconds_between() or self._view.interval
-        count = common.count.value if common.count.given else 0
+        count = common.count.value if common.count.given else _fitting(common, interval)
         if self._iterators and len(self._iterators) == len(session.links) and not interval:
             stop.asked = True  # an iterator has its whole answer at once
         shown, following = 0, session.started + interval
@@ -253,6 +263,7 @@ class Loop:
             self._iterate()
             self._dump()
             self._drain_rest()
+            session.freeze()
             write(self._view.summary(True))
 
     def _iterate(self) -> None:

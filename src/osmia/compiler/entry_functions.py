@@ -288,13 +288,9 @@ def func_ip(fn: Fn, node: ast.Call) -> Val:
 
 
 def attach_cookie(fn: Fn, node: ast.Call) -> Val:
-    """``attach_cookie()``: by helper, else 0."""
+    """``attach_cookie()``: by helper; kernels without it get the number in its place (:mod:`osmia.load.cookies`)."""
     _no_arguments(fn, node, "attach_cookie")
-    if fn.func.section.partition("/")[0] in ("uprobe", "uretprobe", "usdt"):
-        # Older kernels get a copy of the program per place, with the number in it: see osmia.load.cookies.
-        return Val(UINT, [fn.helper(consts.BPF_FUNC_get_attach_cookie, fn.program_context(), result=tir.U64)])
-    name = "BPF_FUNC_get_attach_cookie"
-    return _if_kernel_has(fn, node, consts.BPF_FUNC_get_attach_cookie, name, lambda: fn.num(0, False))
+    return Val(UINT, [fn.helper(consts.BPF_FUNC_get_attach_cookie, fn.program_context(), result=tir.U64)])
 
 
 def _no_arguments(fn: Fn, node: ast.Call, name: str) -> None:

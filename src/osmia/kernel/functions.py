@@ -8,7 +8,7 @@ them, so they are read only for patterns and for explaining a refusal.
 from __future__ import annotations
 
 from osmia.errors import NotFound, NotPermitted, NotSupported, UserError
-from osmia.kernel import btf_source, cache, features, kallsyms, tracefs
+from osmia.kernel import btf_source, cache, features, kallsyms, never, tracefs
 from osmia.kernel.kallsyms import Symbol
 
 TYPE_CHECKING = False
@@ -148,6 +148,8 @@ def matching(patterns: Iterable[str], kind: str = "kprobe_multi", where: str = "
     """
     patterns = list(patterns)
     choice = Choice()
+    for pattern in patterns:
+        refuse(pattern, where)
     listed = traceable()
     if listed is None:
         listed = kallsyms.code()
@@ -165,6 +167,14 @@ def matching(patterns: Iterable[str], kind: str = "kprobe_multi", where: str = "
     return choice
 
 
+def refuse(target: str, where: str = "") -> None:
+    """NotSupported for a function that must never be probed (:mod:`osmia.kernel.never`), if ``target`` names one."""
+    reason = never.why(target)
+    if reason and not any(c in target for c in "*?["):
+        raise NotSupported(f"{target} must never be probed: {reason}", where=where,
+                           fix="probe a function that calls it")  # fmt: skip
+
+
 def _fitting(patterns: list[str], listed: list[Symbol], choice: Choice) -> list[Symbol]:
     """The listed functions that match; the order is the list's."""
     from fnmatch import translate
@@ -179,11 +189,15 @@ def _fitting(patterns: list[str], listed: list[Symbol], choice: Choice) -> list[
     picked = []
     for one in listed:
         if one.name in exact or f"{one.module}:{one.name}" in exact:
-            picked.append(one)
+            if not never.why(one.name):
+                picked.append(one)
             continue
         fitting = [dotted for fits, inside, dotted in globs if fits(one.name) and inside(one.module)]
         if fitting and ("." not in one.name or any(fitting)):
-            picked.append(one)
+            if never.why(one.name):
+                choice.leave("that must never be probed")
+            else:
+                picked.append(one)
         elif fitting:
             choice.leave("made by the compiler out of another")
     return picked
@@ -237,6 +251,7 @@ def place(target: str) -> Place:
     A name that several functions share stands for all of them (the kernel
     would take the first before 6.7, and refuse since).
     """
+    refuse(target)
     name, plus, offset = target.partition("+")
     where = Place(name, _offset(target, offset) if plus else 0)
     if name in repeated():

@@ -25,6 +25,11 @@ class Template:
     on its command line, is called after ``prepare`` and gives them and their
     maps by name, and a text that says what they were made of; ``rings``: rings
     of events are among them.
+
+    ``placed`` runs when it is known where the programs will attach
+    (:attr:`osmia.lang.probes.Prog.names`), and before they are loaded: for sizes
+    of maps; only with ``careful``: it is the user who says where, so they are told
+    how many places that is and what it costs, and asked when that is very much.
     """
 
     pictures: tuple[str, ...] = ()
@@ -32,6 +37,8 @@ class Template:
     prepare: Callable[[], None] | None = None
     declares: Callable[[], tuple[dict[str, Any], str]] | None = None
     rings = False
+    placed: Callable[[], None] | None = None
+    careful = False
 
 
 class BeforeAttach:
@@ -130,9 +137,15 @@ class EventTable(Template):
         *,
         prepare: Callable[[], None] | None = None,
         keep: Callable[[Any], bool] | None = None,
+        banner: str | Callable[[], str] = "",
+        placed: Callable[[], None] | None = None,
+        careful: bool = False,
     ) -> None:
         self.ring = ring
         self.columns = columns
+        self.banner = banner
+        self.placed = placed
+        self.careful = careful
         self.prepare = prepare
         self.keep = keep
 
@@ -157,13 +170,17 @@ class Histogram(Template):
         section: str = "",
         label: Callable[[Any], str] | None = None,
         unit: str | Callable[[], str] = "",
-        banner: str = "",
+        banner: str | Callable[[], str] = "",
         prepare: Callable[[], None] | None = None,
         footer: Callable[[Any], str] | None = None,
         text: Callable[[dict[Any, Any]], str] | None = None,
         stacks: Stacks | None = None,
+        placed: Callable[[], None] | None = None,
+        careful: bool = False,
     ) -> None:
         self.hist = hist
+        self.placed = placed
+        self.careful = careful
         self.stacks = stacks
         self.section = section
         self.label = label
@@ -182,7 +199,8 @@ class CountTable(Template):
     ordered, largest first, and ``most`` how many are shown (0: all; an option
     or a number).  ``text`` turns the entries of an interval, and its
     length in seconds, into what is printed in place of the table.  ``interval``: seconds between summaries
-    where the user says nothing; 0 for only one, at the end.
+    where the user says nothing; 0 for only one, at the end.  ``name`` says what a key is called: an entry has
+    that for its key, and those of one name are one.
     """
 
     def __init__(
@@ -190,8 +208,11 @@ class CountTable(Template):
         map: Map,
         columns: Sequence[Col],
         *,
-        banner: str = "",
+        banner: str | Callable[[], str] = "",
         prepare: Callable[[], None] | None = None,
+        placed: Callable[[], None] | None = None,
+        careful: bool = False,
+        name: Callable[[Any], Any] | None = None,
         more: Mapping[str, Map] | None = None,
         sort: Callable[[Any], Any] | None = None,
         most: Any = 0,
@@ -202,6 +223,9 @@ class CountTable(Template):
         self.columns = columns
         self.banner = banner
         self.prepare = prepare
+        self.placed = placed
+        self.careful = careful
+        self.name = name
         self.more = dict(more or {})
         self.sort = sort
         self.most = most
@@ -270,6 +294,7 @@ class StackTable(Template):
         offsets: Any = False,
         waiting: bool = False,
         intervals: bool = False,
+        careful: bool = False,
         copies: Any = None,
         copied: Any = False,
         one_by_one: Any = None,
@@ -289,6 +314,7 @@ class StackTable(Template):
         self.offsets = offsets
         self.waiting = waiting
         self.intervals = intervals
+        self.careful = careful
         self.copies = copies
         self.copied = copied
         self.one_by_one = one_by_one
@@ -327,7 +353,9 @@ def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
     histograms of an interval; ``text`` makes what is printed in their place
     from ``{key: histogram}``; ``stacks`` where the key has the number of a
     kernel stack, in its field ``kernel``, besides ``comm`` and ``pid``;
-    ``prepare`` is called when options have values.
+    ``prepare`` is called when options have values.  ``careful`` and ``placed``
+    are for tools whose user says where they attach
+    (:class:`osmia.lang.templates.Template`).
 
     Example::
 
@@ -351,7 +379,10 @@ def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
     ``sort`` orders entries, largest first, and ``most`` is how many are shown;
     ``text`` makes what is printed in place of the table from the entries and
     the seconds they took; ``interval`` is how often, where the user says
-    nothing; ``prepare`` is called when options have values.
+    nothing; ``name`` makes a name of a key, and adds up what has the same one;
+    ``prepare`` is called when options have values.  ``careful`` and ``placed``
+    are for tools whose user says where they attach
+    (:class:`osmia.lang.templates.Template`).
 
     Example::
 
@@ -382,7 +413,8 @@ def stack_table(map: Map, stacks: Stacks, **named: Any) -> StackTable:
     scripts), ``annotate`` and ``delimiter`` (options, as bcc's ``-a`` and
     ``-d``), ``offsets`` (an option: how far into its function each frame is),
     ``waiting`` (colours for time off the CPU), ``intervals`` (whether a
-    summary every so many seconds can be asked for), ``copies`` and ``copied`` (the
+    summary every so many seconds can be asked for), ``careful`` (the user says where
+    it attaches: they are told what that costs), ``copies`` and ``copied`` (the
     ring of :mod:`osmia.lang.copies`, and an option: whether it is used), ``one_by_one`` and ``recorded`` (see
     :class:`osmia.lang.templates.StackTable`), ``who`` (key to the line
     under the frames, none where that is empty), ``prepare``.  Stacks that were cut have a frame

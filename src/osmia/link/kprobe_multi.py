@@ -21,12 +21,13 @@ from osmia.obj import consts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from osmia.kernel.functions import Choice
     from osmia.load.program import LiveProg
 
 _RETURNS = 1  # BPF_F_KPROBE_MULTI_RETURN
+_NAMED = 8  # patterns in the name of a link, at most
 
 
 class MultiLink(FunctionLink):
@@ -41,24 +42,32 @@ class MultiLink(FunctionLink):
         return " and ".join(sorted(one for one in self.modules if not os.path.isdir(f"/sys/module/{one}")))
 
 
-def attach(prog: LiveProg, target: str, *, patterns: Iterable[str] = ()) -> Link:
-    """Attach to every function that one of ``patterns`` (default: the target) matches.
+def attach(
+    prog: LiveProg, target: str, *, patterns: Iterable[str] = (), choice: Choice | None = None,
+    copies: Sequence[LiveProg] = (),
+) -> Link:  # fmt: skip
+    """Attach to every function that one of ``patterns`` (default: the target) matches, or to those already chosen.
 
     NotFound where none does.  ``how`` of the link says how many there are.
+    ``copies`` are further loadings of the program, one for each function, for
+    kernels without attach cookies.
     """
-    return attach_many(prog, [str(p) for p in patterns] or [target], "kprobe_multi")
+    return attach_many(prog, [str(p) for p in patterns] or [target], "kprobe_multi", choice, copies)
 
 
-def attach_many(prog: LiveProg, patterns: list[str], kind: str) -> MultiLink:
+def attach_many(
+    prog: LiveProg, patterns: list[str], kind: str, choice: Choice | None = None, copies: Sequence[LiveProg] = ()
+) -> MultiLink:
     """Entries or returns of all functions that match."""
-    name = ",".join(patterns)
+    name = ",".join(patterns) if len(patterns) <= _NAMED else f"{patterns[0]} and {len(patterns) - 1} more"
     where = f"{prog.name} ({name})"
-    choice = functions.matching(patterns, kind, where)
+    if choice is None:
+        choice = functions.matching(patterns, kind, where)
     if features.has("kprobe_multi") is not False:
         made = _one_link(prog, name, kind, choice)
         if made is not None:
             return made
-    return _single(prog, name, kind, choice)
+    return _single(prog, name, kind, choice, copies)
 
 
 def _one_link(prog: LiveProg, name: str, kind: str, choice: Choice) -> MultiLink | None:
@@ -103,21 +112,24 @@ def _pointers(texts: bytes) -> bytes:
     return out.tobytes()
 
 
-def _single(prog: LiveProg, name: str, kind: str, choice: Choice) -> MultiLink:
-    """A kprobe for each function; those that the kernel refuses are counted, and an error only if it is all of them."""
+def _single(prog: LiveProg, name: str, kind: str, choice: Choice, copies: Sequence[LiveProg]) -> MultiLink:
+    """A kprobe for each function; those that the kernel refuses are counted, and an error only if it is all of them.
+
+    A cookie is the function's position among those chosen, so that a
+    function's entry and return have the same, whatever is refused.
+    """
     pmu, config = numbers(f"{prog.name} ({name})", kind)
     _raise_limit(2 * len(choice.functions))
     events: list[int] = []
     links: list[int] = []
-    names: list[str] = []
+    use_copies = len(copies) == len(choice.functions) and not features.attach_cookies()
     refusal: OSError | None = None
-    for one in choice.functions:
+    for number, one in enumerate(choice.functions):
         # By name where the address is hidden.
         text = b"" if one.address else one.name.encode() + b"\0"
-        made, cause = _try(prog, pmu, config, text, one.address, len(names))
+        made, cause = _try(copies[number] if use_copies else prog, pmu, config, text, one.address, number)
         if cause is None:
             events.append(made[0])
-            names.append(one.name)
             if made[1] >= 0:
                 links.append(made[1])
             continue
@@ -125,13 +137,13 @@ def _single(prog: LiveProg, name: str, kind: str, choice: Choice) -> MultiLink:
         choice.leave("that the kernel refuses")
         if cause.errno in (errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE):
             FunctionLink(name, "", links + events).close()
-            raise _too_many(prog, name, kind, cause, len(names), len(choice.functions))
+            raise _too_many(prog, name, kind, cause, len(events), len(choice.functions))
     if not events:
         assert refusal is not None
         raise explained(prog, choice.functions[0].name, "kretprobe" if config else "kprobe", refusal)
-    how = f"{len(names):,} single {'kretprobe' if config else 'kprobe'}{'s' * (len(names) != 1)}{_left(choice)}"
+    how = f"{len(events):,} single {'kretprobe' if config else 'kprobe'}{'s' * (len(events) != 1)}{_left(choice)}"
     link = MultiLink(name, how, links + events, counted=links, slow_close=True)
-    link.functions = names
+    link.functions = [one.name for one in choice.functions]
     link.modules = frozenset(one.module for one in choice.functions if one.module)
     return link
 

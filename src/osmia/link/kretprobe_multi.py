@@ -7,12 +7,16 @@ from osmia.link.kprobe_multi import attach_many
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from osmia.kernel.functions import Choice
     from osmia.link.base import Link
     from osmia.load.program import LiveProg
 
 
-def attach(prog: LiveProg, target: str, *, patterns: Iterable[str] = ()) -> Link:
+def attach(
+    prog: LiveProg, target: str, *, patterns: Iterable[str] = (), choice: Choice | None = None,
+    copies: Sequence[LiveProg] = (),
+) -> Link:  # fmt: skip
     """Attach to the return of every function that one of ``patterns`` (default: the target) matches."""
-    return attach_many(prog, [str(p) for p in patterns] or [target], "kretprobe_multi")
+    return attach_many(prog, [str(p) for p in patterns] or [target], "kretprobe_multi", choice, copies)

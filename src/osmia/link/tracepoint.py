@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from osmia.load.program import LiveProg
 
 
-def attach(prog: LiveProg, target: str) -> Link:
-    """Attach to ``category:name``.  NotFound names similar tracepoints."""
+def attach(prog: LiveProg, target: str, *, cookie: int = 0) -> Link:
+    """Attach to ``category:name``; ``cookie`` as in :func:`bind`.  NotFound names similar tracepoints."""
     category, colon, name = target.partition(":")
     if not colon:
         raise UserError(f"a tracepoint is given as category:name, not {target!r}", where=prog.name)
@@ -32,12 +32,12 @@ def attach(prog: LiveProg, target: str) -> Link:
         if e.errno in (errno.EPERM, errno.EACCES):
             raise refused("open a perf event", e, where=target) from None
         raise failed(prog, target, e) from None
-    return _bind(prog, target, fd)
+    return _bind(prog, target, fd, cookie)
 
 
-def _bind(prog: LiveProg, target: str, fd: int) -> Link:
+def _bind(prog: LiveProg, target: str, fd: int, cookie: int) -> Link:
     try:
-        link_fd, how = bind(prog.fd, fd)
+        link_fd, how = bind(prog.fd, fd, cookie)
     except OSError as e:
         os.close(fd)
         if e.errno == errno.EACCES:  # the kernel compares the program's highest offset with the record's size

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from osmia.errors import NotFound, NotSupported, UserError
-from osmia.symbols import elf_syms, libs, usdt, usdt_args
+from osmia.symbols import elf_syms, libs, never, steps, usdt, usdt_args
 from osmia.symbols.elf_syms import Symbols
 from osmia.symbols.image import Image
 
@@ -25,11 +25,11 @@ ANY_FILE = "*"
 class Place:
     """One place to attach to: ``path`` opens the file, ``offset`` and ``semaphore`` (0: none) are file offsets.
 
-    ``record`` says where a static probe's arguments are, packed for the
-    program; empty for functions.
+    ``target`` is what was asked for when it was found.  ``record`` says where
+    a static probe's arguments are, packed for the program; empty for functions.
     """
 
-    __slots__ = ("file", "inode", "name", "offset", "path", "record", "semaphore")
+    __slots__ = ("file", "inode", "name", "offset", "path", "record", "semaphore", "target")
 
     def __init__(self, binary: libs.Binary, inode: tuple[int, int], offset: int, name: str) -> None:
         self.path = binary.path
@@ -38,6 +38,7 @@ class Place:
         self.offset = offset
         self.name = name
         self.semaphore = 0
+        self.target = ""
         self.record = b""
 
     def __repr__(self) -> str:
@@ -45,14 +46,20 @@ class Place:
 
 
 class Found:
-    """The places of one program; ``warnings`` are for the user's eyes, ``missing`` is why a target has none."""
+    """The places of one program; ``warnings`` are for the user's eyes, ``missing`` is why a target has none.
 
-    __slots__ = ("kind", "missing", "places", "warnings")
+    ``left_out`` are functions that a pattern matches and that must not be probed,
+    ``impossible`` those that cannot be.
+    """
+
+    __slots__ = ("impossible", "kind", "left_out", "missing", "places", "warnings")
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.places: list[Place] = []
         self.warnings: list[str] = []
+        self.left_out: list[str] = []
+        self.impossible: list[str] = []
         self.missing: list[UserError] = []
 
 
@@ -74,6 +81,7 @@ def find(kind: str, targets: Iterable[str], *, pid: int = 0, program: str = "", 
             continue
         for place in made:
             if (place.inode, place.offset) not in seen:
+                place.target = target
                 seen.add((place.inode, place.offset))
                 found.places.append(place)
     if not found.places:
@@ -94,10 +102,24 @@ def _of_target(found: Found, kind: str, target: str, pid: int, program: str, arg
         symbols = Symbols(image)
         places = []
         for offset, function, warning in elf_syms.find(image, symbols, name):
+            if kind == "uretprobe" and never.why(function):
+                _leave_out(found, binary, function, name)
+                continue
+            if elf_syms.is_pattern(name) and not steps.possible(bytes(image.data[offset : offset + steps.LENGTH])):
+                found.impossible.append(function)
+                continue
             places.append(Place(binary, image.inode, offset, function))
             if warning:
                 found.warnings.append(f"{binary.name}: {warning}")
         return places
+
+
+def _leave_out(found: Found, binary: libs.Binary, function: str, asked: str) -> None:
+    """A function whose return must not be probed: refused by name, left out of a pattern."""
+    if function.partition("@")[0] == asked.partition("@")[0]:
+        raise NotSupported(f"the return of {function} must never be probed: {never.why(function)}",
+                           where=f"{binary.name}:{asked}", fix="probe its entry, or what calls it")
+    found.left_out.append(function)
 
 
 def _refuse_go(image: Image) -> None:

@@ -25,6 +25,8 @@ STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 _HIDDEN = 0x8000
 _SYM_SIZE = 24
 _MAGIC_CHARACTERS = "*?["
+#: In names of what is a part of a function only, and jumped to.
+_PARTS = (".cold", ".part.")
 
 
 class Function:
@@ -215,7 +217,11 @@ class Symbols:
         return []
 
     def matching(self, pattern: str) -> list[Function]:
-        """Functions whose name matches a shell pattern, one per place, ordered by place; IFUNCs are left out."""
+        """Functions whose name matches a shell pattern, one per place, ordered by place.
+
+        IFUNCs are left out, and parts that the compiler has split off
+        (``abort.cold``), unless the pattern has a dot.
+        """
         import fnmatch
         import re
 
@@ -225,6 +231,8 @@ class Symbols:
         for table in self.all_tables():
             functions = [table.function(n, self.image) for n in table.matching(accept, prefix)]
             found += [one for one in functions if one is not None and not one.indirect]
+        if "." not in pattern:
+            found = [one for one in found if not any(part in one.name for part in _PARTS)]
         return sorted(_distinct(found), key=lambda one: one.offset)
 
     def at(self, offset: int) -> Function | None:

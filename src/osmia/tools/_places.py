@@ -13,7 +13,23 @@ from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from typing import Any
+
+
+def aim(specs: Sequence[Spec], at: Mapping[str, Any], *, regular: bool = False, pid: int = 0) -> None:
+    """Put into the options ``at``, by kind of place, where ``specs`` say; the others are emptied."""
+    for kind, where in at.items():
+        found = [one for spec in specs if spec.kind == kind for one in places(spec, regular=regular, pid=pid)]
+        where.value = ",".join(dict.fromkeys(found))
+
+
+def refuse_other(specs: Sequence[Spec], kinds: Container[str], tool: str) -> None:
+    """OptionError for a specification of another kind than the tool takes."""
+    for spec in specs:
+        if spec.kind not in kinds:
+            raise OptionError(f"{spec.text} is a {spec.kind}, and {tool} needs a function", where=tool,
+                              fix="as in vfs_read or c:malloc")  # fmt: skip
 
 
 def places(spec: Spec, *, regular: bool = False, pid: int = 0) -> list[str]:

@@ -118,4 +118,4 @@ def prepare():
 
 
 tool = stack_table(counts, stacks, unit="calls", banner=banner, folded=folded, offsets=offsets, delimiter=delimited,
-                   intervals=True, prepare=prepare)  # fmt: skip
+                   intervals=True, careful=True, prepare=prepare)  # fmt: skip
