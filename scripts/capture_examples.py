@@ -195,6 +195,12 @@ def specified(line: str) -> Callable[[], Stage]:
     def stage() -> Stage:
         made = WorkloadStage([user_program("specs")], line)
         made.names["program"] = user_program("specs")
+def nesting(line: str) -> Callable[[], Stage]:
+    """A program whose functions sleep."""
+
+    def stage() -> Stage:
+        made = WorkloadStage([workload("nested")], line)
+        made.names["program"] = workload("nested")
         return made
 
     return stage
@@ -461,6 +467,10 @@ SCENES = {
     ),
     "funccount": Scene("funccount -p {pid} '{program}:counted_*'", go, calling),
     "funccount-tracepoints": Scene("funccount -i 1 -d 2 't:sched:sched_process_*'", forks),
+    "funclatency": Scene("funclatency -m -p {pid} {program}:nest", go, nesting("3 10 20000")),
+    "funcinterval": Scene("funcinterval -m -p {pid} {program}:nest", go, nesting("1 24 15000")),
+    "funcslower": Scene("funcslower -a 6 -p {pid} {program}:six", go, nesting("args 3")),
+    "funcslower-stacks": Scene("funcslower -U -T -p {pid} {program}:six", go, nesting("args 2")),
     "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
     "stackcount-tracepoint": Scene("stackcount -f -P t:syscalls:sys_enter_getpgid", go, climbing),
     "biostacks": Scene("biostacks -d {disk}", reads_and_writes, DiskStage, lines=60),

@@ -32,7 +32,10 @@ from patience import patient
 REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
-APART = ["argdist", "deadlock", "funccount", "klockstat", "memleak", "stackcount", "trace"]
+APART = [
+    "argdist", "deadlock", "funccount", "funcinterval", "funclatency",
+    "funcslower", "klockstat", "memleak", "stackcount", "trace",
+]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "trace"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))

@@ -11,9 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import prebuilt
 import pytest
-from harness import Told, Tool, environment, osmia, osmia_command, workload
+from harness import Told, Tool, environment, osmia, osmia_command, prebuilt, workload
 from needs import needs
 
 from osmia.cli import safety

@@ -53,7 +53,9 @@ class Placed:
         if hook.kind in FUNCTIONS:
             return [one.name for one in self._choice(prog, hook).functions]
         if hook.kind in USER and self._session.user is not None:
-            return [one.name for one in self._session.user.places(prog, hook).places]
+            found = self._session.user.places(prog, hook).places
+            prog.targets = [one.target for one in found]
+            return [one.name for one in found]
         where = hook.params.get("where")
         return list(hook.targets if where is None else plans.told(where))
 

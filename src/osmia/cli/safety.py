@@ -41,6 +41,9 @@ AROUND = {
     "kretprobe_multi": 120, "tracepoint": 60,
 }  # fmt: skip
 
+#: Of a return whose entry is probed, too: the breakpoint is there already.
+AROUND_SHARED = 500
+
 
 def check_number(session: Session, placed: Placed) -> None:
     """Ask if there are very many places.  Raises TooCostly where the answer is no, or nobody can give one."""
@@ -85,11 +88,11 @@ def _agreed(why: str, stop: Stop) -> bool:
 class Watch:
     """Measures the first second of a run, says what it cost, and asks if that was much."""
 
-    def __init__(self, session: Session, count: int, stats_fd: int, uncounted: str) -> None:
+    def __init__(self, session: Session, placed: Placed, stats_fd: int, uncounted: str) -> None:
         from osmia.cli.costs import Counters
 
         self._session = session
-        self._count = count
+        self._count, self._kinds = placed.count, placed.kinds
         self._stats_fd = stats_fd
         self._counters = Counters(session, uncounted)
         self._uncounted = uncounted
@@ -128,11 +131,12 @@ class Watch:
         for prog, hook in self._session.chosen.items():
             runs = spent.programs.get(prog.elf_name(hook), (0, 0, 0))[0]
             hits += runs
-            around += runs * AROUND.get(hook.kind, 0)
+            shared = hook.kind == "uretprobe" and "uprobe" in self._kinds
+            around += runs * (AROUND_SHARED if shared else AROUND.get(hook.kind, 0))
         whole = max(spent.at, 1e-9) * self._counters.cpus * 1e9
         percent = 100 * (spent.in_programs() + around) / whole
         cpus = self._counters.cpus
         places = f"{self._count:,} place{'s' * (self._count != 1)}"
-        shown = f"{percent:.2g}" if percent >= 0.01 else "less than 0.01"
-        return (f"{round(hits / max(spent.at, 1e-9)):,} hits a second at {places}, which take about {shown} % "
+        shown = f"about {percent:.2g}" if percent >= 0.01 else "less than 0.01"
+        return (f"{round(hits / max(spent.at, 1e-9)):,} hits a second at {places}, which take {shown} % "
                 f"of the time of {cpus} CPU{'s' * (cpus != 1)}"), percent  # fmt: skip

@@ -21,6 +21,7 @@ from osmia.events.loss import Losses
 from osmia.kernel import proc
 from osmia.lang import maps
 from osmia.lang.codec import encode
+from osmia.lang.hist import Hist
 from osmia.lang.maps import RINGBUF, Map, MapBase
 from osmia.lang.options import Option
 from osmia.lang.probes import Prog
@@ -147,7 +148,7 @@ class Session:
             from osmia.cli.safety import Watch
 
             fd, self._stats_fd = (-1, self._stats_fd) if metered else (self._stats_fd, -1)
-            self.watch = Watch(self, self.placed.count, fd, uncounted)
+            self.watch = Watch(self, self.placed, fd, uncounted)
         self._ready()
 
     def host(self) -> str:
@@ -252,7 +253,7 @@ class Session:
             item = self.find(record[2], record[3])
             if hasattr(item, "sizes"):
                 out |= item.sizes(record[1])
-            elif isinstance(item, (Map, maps.Ring)) and item.max_entries != spec.maps[record[1]].max_entries:
+            elif isinstance(item, (Map, maps.Ring, Hist)) and item.max_entries != spec.maps[record[1]].max_entries:
                 out[record[1]] = item.max_entries
         if self.common.ring_size:
             out |= {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}

@@ -84,6 +84,8 @@ class EventsView(View):
     def __init__(self, session: Session, template: EventTable) -> None:
         from osmia.cli.table import EventView
 
+        self._session = session
+        self._template = template
         self._rows = EventView(template, mode_of(session))
         self._ring = template.ring.live.name if template.ring.live is not None else ""  # type: ignore[attr-defined]
         # A tool's own -T shows the time of the event; the common one the time of reading, where that is all there is.
@@ -93,7 +95,10 @@ class EventsView(View):
 
     def begin(self) -> str:
         front = {"table": f"{'TIME':<8} ", "csv": "time,"}.get(self._stamp, "")
-        return front + self._rows.header
+        banner = self._template.banner
+        if not banner or mode_of(self._session) != "table":
+            return front + self._rows.header
+        return f"{banner() if callable(banner) else banner}\n{front}{self._rows.header}"
 
     def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
         return [(self._ring, self._stamped if self._stamp else self._rows.text)]
@@ -111,14 +116,14 @@ class EventsView(View):
 def view_of(session: Session) -> View:
     """The view of the unit's template."""
     template = session.unit.template
-    if isinstance(template, EventTable):
-        return EventsView(session, template)
     if template is not None and template.view:
         from importlib import import_module
 
         module, _, name = template.view.partition(":")
         view: View = getattr(import_module(module), name)(session, template)
         return view
+    if isinstance(template, EventTable):
+        return EventsView(session, template)
     from osmia.cli import summaries
 
     if isinstance(template, Histogram):

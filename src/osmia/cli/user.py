@@ -39,7 +39,8 @@ class UserProbes:
         from osmia.cli.common import shared_filter
 
         self._session = session
-        self._found: dict[tuple[Prog, Hook], Found] = {}
+        self._found: dict[tuple[str, tuple[str, ...], int], Found] = {}
+        self._told: list[Found] = []
         self._prepared: set[tuple[Prog, Hook]] = set()
         self.sizes: dict[str, int] = {}
         self.copies: dict[str, int] = {}
@@ -56,13 +57,20 @@ class UserProbes:
 
     def places(self, prog: Prog, hook: Hook) -> Found:
         """Where ``hook`` attaches ``prog``.  Raises UserErrors."""
-        known = self._found.get((prog, hook))
+        targets = _targets(hook)
+        arguments = prog.function.__code__.co_argcount if hook.kind == "usdt" else 0
+        # Entries and returns of the same functions have the same places, in the same order: what goes for the
+        # returns (not all functions may be probed there) goes for both, and so their cookies agree.
+        kind = "uretprobe" if hook.kind == "uprobe" and targets in self._returns() else hook.kind
+        known = self._found.get((kind, targets, arguments))
         if known is None:
-            arguments = prog.function.__code__.co_argcount if hook.kind == "usdt" else 0
-            known = user_places.find(hook.kind, _targets(hook), pid=self._view, program=self._program,
-                                     arguments=arguments)  # fmt: skip
-            self._found[prog, hook] = known
+            known = user_places.find(kind, targets, pid=self._view, program=self._program, arguments=arguments)
+            self._found[kind, targets, arguments] = known
         return known
+
+    def _returns(self) -> list[tuple[str, ...]]:
+        """What is probed at its return."""
+        return [_targets(hook) for hook in self._session.chosen.values() if hook.kind == "uretprobe"]
 
     def prepare(self, spec: ObjectSpec, chosen: dict[Prog, Hook]) -> None:
         """Find everything and say how the programs are to be loaded.
@@ -88,11 +96,20 @@ class UserProbes:
     def _prepare(self, spec: ObjectSpec, prog: Prog, hook: Hook) -> None:
         found = self.places(prog, hook)
         self._prepared.add((prog, hook))
+        if not any(found is one for one in self._told):
+            self._told.append(found)
+            self._tell(prog, found)
+        self._loading(spec, prog.elf_name(hook), len(found.places))
+
+    def _tell(self, prog: Prog, found: Found) -> None:
         for text in found.warnings:
             sys.stderr.write(f"osmia: warning: {text}\n")
         for missing in found.missing:
             self._session.note(f"{prog.name}: left out: {missing}")
-        self._loading(spec, prog.elf_name(hook), len(found.places))
+        if found.left_out:
+            self._session.note(f"{prog.name}: returns of {_some(found.left_out)} must never be probed: left out")
+        if found.impossible:
+            self._session.note(f"{prog.name}: {_some(found.impossible)} cannot take a breakpoint: left out")
 
     def _loading(self, spec: ObjectSpec, name: str, count: int) -> None:
         if uprobe.multi(self.pid):

@@ -65,8 +65,10 @@ class Prog:
 
     tail = False
     enabled = True
-    #: What each ``attach_cookie()`` stands for, once it is attached to several places.
+    #: What each ``attach_cookie()`` stands for, once it is attached to several places; and of functions and static
+    #: probes of programs by what they were found (``c:str*``), where the user says where.
     names: list[str] = []
+    targets: list[str] = []
 
     def __init__(self, function: Callable[..., Any], hooks: tuple[Hook, ...], optional: bool = False) -> None:
         if isinstance(function, Prog):

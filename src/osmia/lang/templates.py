@@ -128,7 +128,12 @@ class Col:
 
 
 class EventTable(Template):
-    """One row per event (templates 1 and 2)."""
+    """One row per event (templates 1 and 2).
+
+    ``keep`` says which events are shown; ``banner`` is printed first.  Where the view
+    is :class:`osmia.cli.with_stacks.EventsWithStacks`, stacks of the map ``stacks`` are below each row,
+    or with ``folded`` (an option) all that is shown.
+    """
 
     def __init__(
         self,
@@ -140,7 +145,11 @@ class EventTable(Template):
         banner: str | Callable[[], str] = "",
         placed: Callable[[], None] | None = None,
         careful: bool = False,
+        stacks: Stacks | None = None,
+        folded: Any = False,
     ) -> None:
+        self.stacks = stacks
+        self.folded = folded
         self.ring = ring
         self.columns = columns
         self.banner = banner

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from typing import Any
 
+    from osmia.lang.probes import Prog
+
 
 def aim(specs: Sequence[Spec], at: Mapping[str, Any], *, regular: bool = False, pid: int = 0) -> None:
     """Put into the options ``at``, by kind of place, where ``specs`` say; the others are emptied."""
@@ -30,6 +32,12 @@ def refuse_other(specs: Sequence[Spec], kinds: Container[str], tool: str) -> Non
         if spec.kind not in kinds:
             raise OptionError(f"{spec.text} is a {spec.kind}, and {tool} needs a function", where=tool,
                               fix="as in vfs_read or c:malloc")  # fmt: skip
+
+
+def shown(prog: Prog, place: int) -> str:
+    """The function number ``place`` of ``prog`` as it is written on a command line: ``vfs_read``, ``c:malloc``."""
+    name = prog.names[place]
+    return f"{prog.targets[place].rpartition(':')[0]}:{name}" if prog.targets else name
 
 
 def places(spec: Spec, *, regular: bool = False, pid: int = 0) -> list[str]:
