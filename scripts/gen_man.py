@@ -26,6 +26,8 @@ COMMANDS = ROOT / "docs" / "commands"
 MAN = ROOT / "docs" / "man"
 HELP = ROOT / "src" / "osmia" / "data"
 EXAMPLES = 8
+#: Commands that are called in another way, too, as a regular expression.
+_CALLED = {"run": "(?:run|-e)"}
 #: Exit statuses of every tool, also for docs/reference.
 EXIT_STATUS = {
     0: "all went well; ended by Ctrl-C, `-d`, `-c`, a count, or because the reader of the output went away",
@@ -124,12 +126,14 @@ def body(lines: list[str]) -> list[str]:
 
 def parser_for(name: str) -> Any:
     """The command line of a tool, or of a command that has a page."""
-    from osmia.cli import record, replay
+    from osmia.cli import commands, record, replay
     from osmia.cli.common import Common, parser_of
     from osmia.cli.main import tool_unit
 
     if name == "record":
         return record.Options().parser(shown=True)
+    if name == "run":
+        return commands.run_parser()
     return replay.general_parser() if name == "replay" else parser_of(tool_unit(name), Common())
 
 
@@ -217,7 +221,7 @@ def help_text(name: str, text: str) -> str:
                 before = [*before, ""]
             continue
         while at < len(lines) and not lines[at].startswith("```"):
-            command = re.match(rf"[#$] (?:sudo )?(osmia {name}\b.*)", lines[at])
+            command = re.match(rf"[#$] (?:sudo )?(osmia {_CALLED.get(name, name)}\b.*)", lines[at])
             if command and command.group(1) not in seen and len(seen) < EXAMPLES:
                 seen.add(command.group(1))
                 paragraph = " ".join(before).strip() if before else ""

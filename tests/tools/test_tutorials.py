@@ -74,7 +74,7 @@ def follow(page: str, folder: Path) -> int:
 
 @pytest.mark.feature("B14 tutorial for users")
 def test_the_tutorial_for_users(tmp_path: Path) -> None:
-    assert follow("tutorial.md", tmp_path) == 8
+    assert follow("tutorial.md", tmp_path) == 9
 
 
 @pytest.mark.feature("B14 tutorial for developers", "B12 examples")

@@ -89,7 +89,7 @@ def test_the_title_is_read_as_python_reads_it() -> None:
         (["run", "no/such.py"], 1, "no/such.py: cannot read it: No such file or directory"),
         (["run", "-x"], 2, "run: unknown option -x; osmia run FILE [the file's own options]"),
         (["links"], 2, "links: DIR is missing"),
-        (["help", "bioslatency"], 1, "there is no tool or command 'bioslatency'; did you mean biolatency?"),
+        (["help", "opensnopp"], 1, "there is no tool or command 'opensnopp'; did you mean opensnoop?"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_sentence(words: list[str], status: int, sentence: str) -> None:

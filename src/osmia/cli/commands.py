@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands that are no tools: list, doctor, compile, run, links, help."""
+"""The commands that are no tools: list, doctor, compile, run, links, help, and programs on the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = ("typed", "ir", "asm", "btf")
 
 
 def run(command: str, words: list[str], exiting: bool) -> int:
-    """Run one of :data:`osmia.cli.catalog.COMMANDS`, ``--version`` or ``--help``; the exit status."""
+    """Run one of :data:`osmia.cli.catalog.COMMANDS`, ``-e``, ``--version`` or ``--help``; the exit status."""
     if command in ("--version", "-V"):
         from osmia.version import __version__
 
@@ -29,6 +29,10 @@ def run(command: str, words: list[str], exiting: bool) -> int:
         return 0
     if command in ("-h", "--help"):
         return _help([])
+    if command.startswith("-e"):
+        from osmia.cli import oneliner
+
+        return oneliner.run([command[2:], *words] if len(command) > 2 else words, exiting)
     if command.startswith("-"):
         raise OptionError(f"unknown option {command}", fix="options come after the tool: osmia TOOL [options]")
     if command == "run":
@@ -206,13 +210,21 @@ def _line_in(path: str, err: BaseException) -> int:
     return line
 
 
+def run_parser() -> Parser:
+    """The command line of ``osmia run``, for its help: what stands behind the file is the file's own."""
+    file = Option("file", type=str, metavar="FILE", help="a Python file with kernel functions")
+    program = Option("-e", type=str, metavar="PROGRAM", help="a program, in place of a file; also as osmia -e PROGRAM")
+    return Parser("run", [program], required=[file], rest=True)
+
+
 def _run(words: list[str], exiting: bool) -> int:
     """As ``python FILE``, but ``run()`` at its end may be missing."""
-    file = Option("file", type=str, metavar="FILE", help="a Python file with kernel functions")
     if not words or words[0] in ("-h", "--help"):
-        parse(Parser("run", required=[file], rest=True), ["-h"])
+        parse(run_parser(), ["-h"])
         return 0 if words else 2
     path, rest = words[0], words[1:]
+    if path.startswith("-e"):
+        return run(path, rest, exiting)
     if path.startswith("-"):
         raise OptionError(f"unknown option {path}", where="run", fix="osmia run FILE [the file's own options]")
     from osmia.cli import main

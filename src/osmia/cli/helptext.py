@@ -113,6 +113,7 @@ def main_help() -> str:
     commands = "\n".join(f"  {name:<10} {text}" for name, text in catalog.COMMANDS.items())
     return f"""usage: osmia TOOL [options] [interval [count]]
        osmia COMMAND [options]
+       osmia -e 'PROGRAM' [options]
 
 BPF tracing for Linux.  Each tool answers one question about the running system; most need root.
 
@@ -121,7 +122,7 @@ commands:
 
 tools:
 {_indented(catalog.listing())}
-osmia TOOL --help shows a tool's options and examples.  Options of osmia itself: --version, --help.
+osmia TOOL --help shows a tool's options and examples.  Options of osmia itself: -e, --version, --help.
 """
 
 
