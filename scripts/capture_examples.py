@@ -28,7 +28,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "tests" / "tools"))
 
-from harness import Files, Tool, loop_device, user_program, workload  # noqa: E402
+from harness import LISTS, Files, Tool, loop_device, osmia, user_program, workload  # noqa: E402
 from terminal import Terminal  # noqa: E402
 from wakes import Wakes  # noqa: E402
 
@@ -195,6 +195,29 @@ def specified(line: str) -> Callable[[], Stage]:
     def stage() -> Stage:
         made = WorkloadStage([user_program("specs")], line)
         made.names["program"] = user_program("specs")
+class LibraryStage(Stage):
+    """A library with a static probe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names["library"] = user_program("libtarget")
+
+
+class CountingStage(Stage):
+    """Another run of osmia."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tool = Tool("funccount", f"{workload('calls')}:by_*").start()
+
+    def close(self) -> None:
+        self.tool.stop()
+
+
+def nothing(stage: Stage) -> None:
+    """What is to be seen is there already."""
+
+
 def nesting(line: str) -> Callable[[], Stage]:
     """A program whose functions sleep."""
 
@@ -471,6 +494,11 @@ SCENES = {
     "funcinterval": Scene("funcinterval -m -p {pid} {program}:nest", go, nesting("1 24 15000")),
     "funcslower": Scene("funcslower -a 6 -p {pid} {program}:six", go, nesting("args 3")),
     "funcslower-stacks": Scene("funcslower -U -T -p {pid} {program}:six", go, nesting("args 2")),
+    "tplist": Scene("tplist 'block:*issue*'", nothing),
+    "tplist-fields": Scene("tplist -v block:block_rq_issue", nothing),
+    "tplist-static": Scene("tplist -vv -l {library}", nothing, LibraryStage),
+    "bpflist": Scene("bpflist", nothing, CountingStage),
+    "bpflist-probes": Scene("bpflist -vv", nothing, CountingStage),
     "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
     "stackcount-tracepoint": Scene("stackcount -f -P t:syscalls:sys_enter_getpgid", go, climbing),
     "biostacks": Scene("biostacks -d {disk}", reads_and_writes, DiskStage, lines=60),
@@ -492,7 +520,11 @@ def capture(scene: Scene) -> str:
     stage = scene.stage()
     try:
         command = scene.command.format(**stage.names)
-        tool = Tool(*shlex.split(command)).start()
+        tool = Tool(*shlex.split(command))
+        if command.split()[0] in LISTS:
+            done = osmia(*shlex.split(command))
+            return f"# osmia {command}\n{done.stdout}{done.stderr}"
+        tool.start()
         scene.work(stage)
         if command.split()[-1] not in ("1", "2", "3") and " -c " not in command:
             time.sleep(0.1)

@@ -36,9 +36,13 @@ APART = [
     "argdist", "deadlock", "funccount", "funcinterval", "funclatency",
     "funcslower", "klockstat", "memleak", "stackcount", "trace",
 ]  # fmt: skip
+APART = []
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "trace"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
+#: Tools that trace nothing.
+LISTS = ["bpflist", "tplist"]
+TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - {*APART, *LISTS})
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {
     "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,

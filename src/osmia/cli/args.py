@@ -82,7 +82,7 @@ class Parser:
         soon as ``-h`` or ``--help`` is met.
         """
         for option in (*self.shown, *self.arguments):
-            option.value, option.given = option.default, False
+            option.value, option.given, option.times = option.default, False, 0
         self.rest = []
         words, at, plain = list(argv), 0, 0
         while at < len(words):

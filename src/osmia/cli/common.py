@@ -105,6 +105,8 @@ class Common:
         """Those that mean something for ``unit``."""
         from osmia.lang.maps import Ring
 
+        if unit.template is not None and unit.template.lists:
+            return [self.output, self.json, self.csv]
         out = [self.duration, self.cmd]
         if shared_filter(unit, "cgroup") is not None:
             out.append(self.container)

@@ -175,6 +175,10 @@ def run_unit(unit: Unit, argv: list[str], exiting: bool, record: Record | None =
         return 0
     common.check(unit.name)
     common.seconds_between()
+    if unit.template is not None and unit.template.lists:
+        from osmia.cli import listing
+
+        return listing.show(unit, common)
     if record is not None:
         record.begin(unit, common)
     from osmia.cli.session import Session

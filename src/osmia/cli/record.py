@@ -461,6 +461,9 @@ def run(words: list[str], exiting: bool) -> int:
     if what in catalog.COMMANDS:
         raise OptionError(f"{what} is no tool", where="record", fix="osmia list shows the tools")
     unit = unit_of(what)
+    if unit.template is not None and unit.template.lists:
+        raise NotSupported("it traces nothing that could be recorded", where=what,
+                           fix=f"keep its records: osmia {what} --json -o FILE")  # fmt: skip
     if not unit.progs:
         raise UserError("there is no kernel function in it", where=what, fix="decorate one: @tracepoint(...)")
     if not options.output.given and "--output" not in words:

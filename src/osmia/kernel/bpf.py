@@ -354,6 +354,19 @@ def btf_get_fd_by_id(id: int) -> int:
     return _call("BPF_BTF_GET_FD_BY_ID", bytearray(struct.pack("<III4x", id, 0, 0)))
 
 
+def task_fd_query(pid: int, fd: int) -> tuple[int, int, str, int, int]:
+    """What program is behind a perf event of process ``pid``: ``(program id, kind, name, offset, address)``.
+
+    Kinds are ``BPF_FD_TYPE_*``: 0 raw tracepoint, 1 tracepoint, 2 and 3 kernel function and its return, 4 and 5
+    user function and its return.  FileNotFoundError, or ENOTSUP, where there is none.  Since 4.18.
+    """
+    name = bytearray(512)
+    attr = bytearray(struct.pack("<IIIIQIIQQ", pid, fd, 0, len(name), address(name), 0, 0, 0, 0))
+    _call("BPF_TASK_FD_QUERY", attr)
+    id, kind, offset, place = struct.unpack_from("<IIQQ", attr, 24)
+    return id, kind, bytes(name).split(b"\0")[0].decode("utf-8", "replace"), offset, place
+
+
 def enable_stats() -> int:
     """Count run time and runs of every BPF program while the returned fd is open.  Since 5.8."""
     return _call("BPF_ENABLE_STATS", bytearray(struct.pack("<I4x", 0)))

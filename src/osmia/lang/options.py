@@ -47,6 +47,8 @@ class Option:
         self.name = ""
         self.value: Any = self.default
         self.given = False
+        #: How often it was there: ``-vv``.
+        self.times = 0
 
     @property
     def stored(self) -> Any:
@@ -61,6 +63,7 @@ class Option:
         """Give the option a value, as the command line would."""
         self.value = value
         self.given = True
+        self.times += 1
 
     def __repr__(self) -> str:
         return f"<option {'/'.join(self.flags)} = {self.value!r}>"

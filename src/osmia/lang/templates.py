@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from osmia.lang.hist import ByCpu, Hist
@@ -39,6 +39,7 @@ class Template:
     rings = False
     placed: Callable[[], None] | None = None
     careful = False
+    lists = False
 
 
 class BeforeAttach:
@@ -240,6 +241,31 @@ class CountTable(Template):
         self.most = most
         self.text = text
         self.interval = interval
+
+
+class Listing(Template):
+    """What a tool finds out without tracing anything: ``records`` makes one dictionary after the other.
+
+    ``text`` is what is printed of one, ``heading`` (or a function) comes first.  In JSON a
+    record is an object, in CSV the values of ``fields`` are a line.
+    """
+
+    lists = True
+
+    def __init__(
+        self,
+        records: Callable[[], Iterable[dict[str, Any]]],
+        *,
+        text: Callable[[dict[str, Any]], str],
+        fields: Sequence[str],
+        heading: str | Callable[[], str] = "",
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        self.records = records
+        self.text = text
+        self.fields = fields
+        self.heading = heading
+        self.prepare = prepare
 
 
 class StackPart:
