@@ -15,6 +15,7 @@ from osmia.obj import consts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _ast import FunctionDef
     from collections.abc import Collection
     from typing import Any
 
@@ -54,7 +55,8 @@ class Builder:
         self._scratch_bytes = 0
         self._zero_bytes = 0
         self.functions: dict[Any, Any] = {}
-        self.checked: dict[int, tuple[set[str], set[str]]] = {}  # by syntax tree: names it binds, and binds in passing
+        #: By syntax tree, which is kept so: names that it binds, and binds in passing.
+        self.checked: dict[FunctionDef, tuple[set[str], set[str]]] = {}
 
     # -- names ----------------------------------------------------------
 

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 def function_body(fn: Fn) -> None:
     """Compile the body of ``fn``'s function."""
     node = fn.source.node
-    if id(node) not in fn.mod.checked:  # once, though a function is compiled in several passes
+    if node not in fn.mod.checked:  # once, though a function is compiled in several passes
         _check_signature(fn, node)
         check(fn, node)
         rebound = {n.target.id for n in ast.walk(node) if isinstance(n, ast.NamedExpr)}
-        fn.mod.checked[id(node)] = _assigned_names(node), rebound
+        fn.mod.checked[node] = _assigned_names(node), rebound
     fn.first = not fn.types
-    fn.assigned, fn.rebound = fn.mod.checked[id(node)]
+    fn.assigned, fn.rebound = fn.mod.checked[node]
     for name, var in fn.params.items():
         fn.env[name] = var
         if name in fn.assigned and name not in fn.types:
