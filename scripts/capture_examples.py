@@ -497,6 +497,8 @@ SCENES = {
     "tplist": Scene("tplist 'block:*issue*'", nothing),
     "tplist-fields": Scene("tplist -v block:block_rq_issue", nothing),
     "tplist-static": Scene("tplist -vv -l {library}", nothing, LibraryStage),
+    "ksnoop": Scene("ksnoop info vfs_read ip_send_skb", nothing),
+    "inject": Scene("inject kmalloc 'd_alloc_parallel()'", nothing),
     "bpflist": Scene("bpflist", nothing, CountingStage),
     "bpflist-probes": Scene("bpflist -vv", nothing, CountingStage),
     "stackcount": Scene("stackcount -p {pid} {program}:counted_function", go, calling),
@@ -521,7 +523,7 @@ def capture(scene: Scene) -> str:
     try:
         command = scene.command.format(**stage.names)
         tool = Tool(*shlex.split(command))
-        if command.split()[0] in LISTS:
+        if command.split()[0] in (*LISTS, "ksnoop", "inject"):
             done = osmia(*shlex.split(command))
             return f"# osmia {command}\n{done.stdout}{done.stderr}"
         tool.start()

@@ -33,8 +33,8 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
 APART = [
-    "argdist", "deadlock", "funccount", "funcinterval", "funclatency",
-    "funcslower", "klockstat", "memleak", "stackcount", "trace",
+    "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
+    "inject", "klockstat", "ksnoop", "memleak", "stackcount", "trace",
 ]  # fmt: skip
 APART = []
 #: Of these, those whose programs are made of what the command line says.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from osmia.obj.btf import Btf
 
 _BLACKLIST = "/sys/kernel/debug/kprobes/blacklist"
+_INJECTABLE = "/sys/kernel/debug/error_injection/list"
 _FUNC = 12  # BTF_KIND_FUNC
 _ADDRESSES = "available_filter_functions_addrs"
 _NAMES = "available_filter_functions"
@@ -77,6 +78,15 @@ def forbidden() -> frozenset[str] | None:
     try:
         with open(_BLACKLIST, encoding="ascii", errors="replace") as file:
             return frozenset(line.split()[1] for line in file if len(line.split()) > 1)
+    except OSError:
+        return None
+
+
+def injectable() -> frozenset[str] | None:
+    """Functions that may be made to fail (``ALLOW_ERROR_INJECTION``); None: debugfs cannot be read, or has no list."""
+    try:
+        with open(_INJECTABLE, encoding="ascii", errors="replace") as file:
+            return frozenset(line.split()[0].partition("+")[0] for line in file if line.split())
     except OSError:
         return None
 

@@ -243,6 +243,29 @@ class CountTable(Template):
         self.interval = interval
 
 
+class Declared(Template):
+    """A tool whose programs depend on its command line; ``view`` shows what they send."""
+
+    def __init__(
+        self,
+        prepare: Callable[[], None],
+        declares: Callable[[], tuple[dict[str, Any], str]],
+        *,
+        view: str,
+        careful: bool = False,
+    ) -> None:
+        self.prepare = prepare
+        self.declares = declares
+        self.view = view
+        self.careful = careful
+        self.ring: Any = None
+        #: What the tool keeps between ``prepare`` and ``declares``, and what its view asks for.
+        self.command = ""
+        self.functions: list[Any] = []
+        self.banner: Callable[[], str] = str
+        self.told: Callable[[], str] = str
+
+
 class Listing(Template):
     """What a tool finds out without tracing anything: ``records`` makes one dictionary after the other.
 

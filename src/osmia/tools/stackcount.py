@@ -109,9 +109,9 @@ def prepare():
     spec = probe.value
     for kind, where in AT.items():
         where.value = ""
+        PROGRAMS[kind].optional = kind != spec.kind  # what was asked for has to be there
         if kind == spec.kind:
             where.value = ",".join(places(spec, regular=bool(regular), pid=int(pid)))
-            PROGRAMS[kind].optional = False  # what was asked for has to be there
     size(stacks, counts)
     tool.parts = [StackPart("comm")] * bool(per_process) + [StackPart("user"), StackPart("kernel")]
     tool.who = None if per_process else lambda key: ""
