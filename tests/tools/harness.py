@@ -36,10 +36,8 @@ APART = [
     "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "memleak", "stackcount", "trace",
 ]  # fmt: skip
-APART = []
 #: Of these, those whose programs are made of what the command line says.
-SPECIFIED = ["argdist", "trace"]
-TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - set(APART))
+SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
 #: Tools that trace nothing.
 LISTS = ["bpflist", "tplist"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - {*APART, *LISTS})

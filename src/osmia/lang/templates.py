@@ -253,9 +253,11 @@ class Declared(Template):
         *,
         view: str,
         careful: bool = False,
+        rings: bool = False,
     ) -> None:
         self.prepare = prepare
         self.declares = declares
+        self.rings = rings
         self.view = view
         self.careful = careful
         self.ring: Any = None

@@ -15,6 +15,7 @@ class Messages(Template):
     """A line for each event, as bcc's trace prints it; ``options`` are the tool's, by name."""
 
     view = "osmia.cli.traced:MessagesView"
+    careful = True
     rings = True
 
     def __init__(
@@ -32,6 +33,7 @@ class Distributions(Template):
     """Counts and histograms of several specifications every interval, as bcc's argdist prints them."""
 
     view = "osmia.cli.distributions:DistributionsView"
+    careful = True
 
     def __init__(
         self, prepare: Callable[[], None], declares: Callable[[], tuple[dict[str, Any], str]], options: Any

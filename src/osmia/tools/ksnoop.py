@@ -31,7 +31,7 @@ def prepare():
     if not given:
         raise OptionError("it is not said which function", where="ksnoop", fix="as in: osmia ksnoop info vfs_read")
     if in_order and len(given) < 2:
-        raise OptionError("-s needs functions that are called within each other", where="ksnoop", fix="name two or more")
+        raise OptionError("-s needs functions that are called within each other", where="ksnoop", fix="name more")
     tool.functions = [] if tool.command == "info" else [Snooped(text) for text in given]
     if tool.command == "info":
         for text in given:
@@ -53,4 +53,4 @@ def declares():
     return declared, repr((words.value, bool(in_order)))
 
 
-tool = Declared(prepare, declares, view="osmia.cli.snooped:SnoopView", careful=True)
+tool = Declared(prepare, declares, view="osmia.cli.snooped:SnoopView", careful=True, rings=True)
