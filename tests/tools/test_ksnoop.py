@@ -97,7 +97,7 @@ def test_arguments_and_results() -> None:
     assert len(re.findall(rf"^ *\d+ +\d+ +{work.pid} vfs_read\($", text.stdout, re.M)) == 14
     at = lines.index(" " * 33 + "count =")
     assert lines[at + 1] == " " * 34 + "(size_t)0x10e1,"
-    assert lines[at + 2].startswith(" " * 33 + "file = *(0xffff") and lines[at + 3] == " " * 34 + "(struct file){"
+    assert lines[at + 2].startswith(" " * 33 + "file = *(0xff") and lines[at + 3] == " " * 34 + "(struct file){"
     assert lines.count(" " * 29 + ");") == 14
 
 

@@ -346,3 +346,6 @@ def test_what_must_never_be_probed(lists: dict[str, list[bytes]], monkeypatch: p
         )
     with pytest.raises(NotSupported):
         functions.matching(["vfs_write"])
+    with pytest.raises(NotSupported) as all_of_them:
+        functions.matching(["vfs_w*"])
+    assert all_of_them.value.what == "the functions that vfs_w* matches must never be probed"

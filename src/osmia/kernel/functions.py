@@ -22,6 +22,8 @@ _INJECTABLE = "/sys/kernel/debug/error_injection/list"
 _FUNC = 12  # BTF_KIND_FUNC
 _ADDRESSES = "available_filter_functions_addrs"
 _NAMES = "available_filter_functions"
+#: Why a function is left out of a pattern: :mod:`osmia.kernel.never`.
+_NEVER = "that must never be probed"
 _repeated: frozenset[str] | None = None
 #: What the kernel's own builders put after a name: only these two are the whole function.
 _WHOLE = (".isra.", ".constprop.")
@@ -172,6 +174,9 @@ def matching(patterns: Iterable[str], kind: str = "kprobe_multi", where: str = "
         exact = [p for p in patterns if not any(c in p for c in "*?[")]
         if exact:
             raise why_not(exact[0], kind, where)
+        if choice.left.get(_NEVER):
+            raise NotSupported(f"the functions that {' or '.join(patterns)} matches must never be probed", where=where,
+                               fix="docs/safety.md says why")  # fmt: skip
         near = suggest(patterns[0].strip("*"), [one.name for one in listed])
         raise NotFound(f"no function of this kernel matches {' or '.join(patterns)}", where=where, fix=near)
     return choice
@@ -205,7 +210,7 @@ def _fitting(patterns: list[str], listed: list[Symbol], choice: Choice) -> list[
         fitting = [dotted for fits, inside, dotted in globs if fits(one.name) and inside(one.module)]
         if fitting and ("." not in one.name or any(fitting)):
             if never.why(one.name):
-                choice.leave("that must never be probed")
+                choice.leave(_NEVER)
             else:
                 picked.append(one)
         elif fitting:
