@@ -142,7 +142,7 @@ _SETUP = "class E(Event):\n    x: u32\n\nr = Ring(E)\nm = Hash[u32, u64]()\ng = 
 def _kinds(base: type) -> list[str]:
     """The names of the concrete kinds of nodes below ``base`` that this Python's parser makes."""
     old = {"Num", "Str", "Bytes", "NameConstant", "Ellipsis", "Index", "ExtSlice"}  # aliases until 3.13
-    parsed = [kind for kind in base.__subclasses__() if kind.__module__ == "ast"]  # specifications add some of their own
+    parsed = [kind for kind in base.__subclasses__() if kind.__module__ == "ast"]  # specifications add some
     return sorted(kind.__name__ for kind in parsed if kind.__name__ not in old)
 
 

@@ -35,7 +35,8 @@ _MORE = f"that is more than {LIMIT:g} %"
 #: Seconds after which the cost is measured, and in which a question wants an answer.
 AFTER, ANSWER = 1.0, 20.0
 #: What a hit takes around the program, in ns, by the kind of probe: a breakpoint's exception and the step over the
-#: instruction; a call out of ftrace; the trampoline of a return.  User probes' are measured, the kernel's estimated (see docs/safety.md).
+#: instruction; a call out of ftrace; the trampoline of a return.  User probes' are measured, the kernel's
+#: estimated (see docs/safety.md).
 AROUND = {
     "uprobe": 850, "usdt": 850, "uretprobe": 1500, "kprobe": 100, "kretprobe": 250, "kprobe_multi": 60,
     "kretprobe_multi": 120, "tracepoint": 60,
