@@ -80,7 +80,7 @@ def test_tcpstates() -> None:
 def test_profile() -> None:
     with example("profile") as tool:
         busy = subprocess.Popen(
-            [workload("sleeper"), "1", "0", "1000000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [workload("sleeper"), "1", "0", "3000000"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert busy.stdin
         busy.stdin.write(b"\n")

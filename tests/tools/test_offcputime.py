@@ -65,12 +65,14 @@ def test_ten_sleeps_of_50_ms_under_exactly_that_chain() -> None:
     lines = [line.rpartition(" ") for line in tool.stdout.splitlines() if ";inner;" in line]
     asleep = {stack: int(n) for stack, _, n in lines if stack.endswith(";do_nanosleep;schedule;__schedule")}
     assert len(asleep) == 1, tool.stdout
-    (stack, usecs), = asleep.items()
+    (stack,) = asleep
+    # On a busy machine it may lose the CPU on its way into the sleep, which then counts in full or in part there.
+    usecs = sum(int(n) for other, _, n in lines if ";do_nanosleep;" in other)
     frames = stack.split(";")
     assert frames[0] == "naps" and ";main;outer;middle;inner;" in stack
     assert not any("bpf" in frame for frame in frames)
     # Not a microsecond less than it slept, unless the account says that something was lost, nor more than it took.
-    assert (500_000 if not tool.stderr else 400_000) <= usecs <= took, tool.stderr
+    assert (500_000 if not tool.stderr else 400_000) <= usecs <= took, tool.stderr + tool.stdout
 
 
 @only_on("x86_64", "stacks are unwound there only")
@@ -82,9 +84,9 @@ def test_whole_stacks_without_frame_pointers(tmp_path: Path, off: str, monkeypat
     subprocess.run(["gcc", "-O2", "-DPLAIN", "-o", str(program), str(SOURCE)], check=True)
     with Naps(str(program)) as naps:
         tool = Tool("offcputime", "--json", "--dwarf", "-p", naps.pid).start()
-        long = Tool("offcputime", "-f", "--dwarf", "-t", naps.pid, "-m", "100000").start()
+        long = Tool("offcputime", "-f", "--dwarf", "-t", naps.pid, "-m", "200000").start()
         took = naps.sleep(10, 50_000)
-        again = naps.sleep(2, 150_000)
+        again = naps.sleep(2, 400_000)
         tool.stop()
         long.stop()
     rows = [row for row in tool.records() if "pid" in row]
@@ -95,10 +97,10 @@ def test_whole_stacks_without_frame_pointers(tmp_path: Path, off: str, monkeypat
         assert names[names.index("inner") :][:4] == CHAIN and names[-1] == "_start"
         assert (row["cut"], row["unit"], row["comm"], row["tid"]) == ([], "us", "naps", int(naps.pid))
     whole = sum(row["count"] for row in asleep if row["kernel"][0]["name"] == "__schedule")
-    assert (800_000 if not tool.stderr else 600_000) <= whole <= took + again, tool.stderr
+    assert (1_300_000 if not tool.stderr else 1_100_000) <= whole <= took + again, tool.stderr
     lines = [line.rpartition(" ") for line in long.stdout.splitlines() if ";inner;" in line]
     assert len(lines) == 1 and lines[0][0].startswith("naps;_start;"), long.stdout
-    assert 300_000 <= int(lines[0][2]) <= again  # the short ones are not even sent
+    assert 800_000 <= int(lines[0][2]) <= again  # the short ones are not even sent
 
 
 def test_json_and_text() -> None:
