@@ -75,6 +75,7 @@ export PYTHONPATH
 }
 rm -f /tmp/osmia-imports.$$
 "$bin/python" scripts/gen_consts.py --check
+"$bin/python" scripts/gen_types.py --check
 "$bin/python" scripts/gen_man.py --check
 "$bin/python" scripts/gen_reference.py --check
 "$bin/python" scripts/gen_features.py --check

@@ -156,6 +156,21 @@ def chain(into: Path | None = None) -> str:
     return str(out)
 
 
+def installed(into: Path | None = None) -> Path:
+    """A folder with the package as a wheel has it: with the objects of its tools."""
+    have = None if into else _made("installed")
+    if have:
+        return have
+    folder = into or _folder()
+    work, out = folder / "installed.part", folder / "installed"
+    shutil.copytree(TESTS.parent / "src" / "osmia", work / "osmia", ignore=shutil.ignore_patterns("__pycache__"))
+    maker = TESTS.parent / "backend" / "make_objects.py"
+    subprocess.run([sys.executable, str(maker), str(work), str(work / "osmia" / "data" / "objects")],
+                   check=True, capture_output=True, env={**os.environ, "PYTHONPATH": ""})  # fmt: skip
+    work.rename(out)  # the name appears when it is whole
+    return out
+
+
 def build_all(folder: str) -> None:
     """Compile everything into ``folder``, for ``OSMIA_TEST_PREBUILT``."""
     into = Path(folder)
@@ -170,6 +185,7 @@ def build_all(folder: str) -> None:
     for variant in WHERE:
         where(variant, into)
     chain(into)
+    installed(into)
 
 
 if __name__ == "__main__":

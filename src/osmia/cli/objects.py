@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a unit to its object: the cached one where it is still right, else compiled now.
+"""From a unit to its object: the cached one where it is still right, else the one that came with osmia, else compiled.
+
+What comes with osmia (:mod:`osmia.cli.shipped`) wins over the compiler: made
+of the same sources it is the same object.  Reading it takes some milliseconds,
+so it is put into the cache, too, in the form that is read at once.
 
 A cached object is right when everything that went into it is as it was: the
 tool's file and those that it took kernel functions from, the module
@@ -106,17 +110,33 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
     if found is not None:
         reason, spec = _unpack(found, key)
         if spec is not None:
-            note("compiled object taken from the cache")
+            note("object that came with osmia, taken from the cache" if ("from", "osmia") in meta.load(_head(found))
+                 else "compiled object taken from the cache")  # fmt: skip
             return spec
-        note(f"compiled anew: changed since it was cached: {reason}")
+        reason = f"compiled anew: changed since it was cached: {reason}"
     else:
-        note("compiled: nothing usable in the cache")
-    elf, records = compile_now(unit, off)
+        reason = "compiled: nothing usable in the cache"
+    elf, records = _shipped(unit.name, path, note)
+    if not elf:
+        note(reason)
+        elf, records = compile_now(unit, off)
     spec = _parsed(elf, unit.name)
     head = meta.dump(key + records)
     # Taken now, before options are written into the spec, and kept when the programs run.
     _unwritten.append((name, _LENGTH.pack(len(head)) + head + image.dump(spec), note))
     return spec
+
+
+def _shipped(name: str, path: str, note: Callable[[str], None]) -> tuple[bytes, list[tuple[str, ...]]]:
+    """The object that came with osmia and what it depends on; nothing where there is none, or it is not right."""
+    from osmia.cli import shipped
+
+    elf, made, reason = shipped.find(name, path)
+    if reason:
+        note(f"the object that came with osmia is not used: {reason}")
+    if elf:
+        note("object that came with osmia")
+    return elf, [("from", "osmia"), *[(*one, stamp(one[1])) if one[0] == "file" else one for one in made]]
 
 
 def _off() -> list[Option]:
@@ -140,6 +160,11 @@ def _parsed(elf: bytes, name: str) -> ObjectSpec:
     return parse_object(elf, name)
 
 
+def _head(data: bytes) -> bytes:
+    """The records in front of a cached image."""
+    return data[4 : 4 + _LENGTH.unpack_from(data)[0]]
+
+
 def _unpack(data: bytes, key: list[tuple[str, ...]]) -> tuple[str, ObjectSpec | None]:
     """``("", spec)``, or what has changed and None."""
     if len(data) < 4:
@@ -147,7 +172,7 @@ def _unpack(data: bytes, key: list[tuple[str, ...]]) -> tuple[str, ObjectSpec | 
     end = 4 + _LENGTH.unpack_from(data)[0]
     if end > len(data):
         return "damaged", None
-    reason = _still_right(meta.load(data[4:end]), key)
+    reason = _still_right(meta.load(_head(data)), key)
     if reason:
         return reason, None
     try:

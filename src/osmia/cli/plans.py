@@ -33,6 +33,8 @@ def choose(
         hooks = [hook for hook in prog.hooks if prog.elf_name(hook) in spec.progs]
         if len(prog.hooks) > 1:
             hooks = [hook for hook in hooks if offered(hook)] or hooks[-1:]
+        elif prog.optional and hooks and hooks[0].kind == "tracepoint" and not offered(hooks[0]):
+            hooks = []  # an object that was made elsewhere has what this kernel has not
         if not hooks:
             if not prog.optional:
                 raise NotSupported(f"this kernel offers none of {names(prog.hooks)}", where=prog.name)
