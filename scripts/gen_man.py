@@ -134,6 +134,10 @@ def parser_for(name: str) -> Any:
         return record.Options().parser(shown=True)
     if name == "run":
         return commands.run_parser()
+    if name == "bench":
+        from osmia.cli import bench
+
+        return bench.Options().parser(shown=True)
     return replay.general_parser() if name == "replay" else parser_of(tool_unit(name), Common())
 
 

@@ -19,21 +19,23 @@ from prebuilt import installed
 pytestmark = [pytest.mark.kernel, pytest.mark.anywhere]
 
 #: Modules of osmia, and what they take of Python's own (not all of it where the interpreter has it already).
-OWN = set("""
-    cli cli.ahead cli.args cli.catalog cli.common cli.image cli.main cli.objects cli.plans cli.session
-    cli.signals cli.table cli.templates errors events events.decode events.loss events.missed events.prints
-    events.ring events.transport kernel kernel.bpf kernel.btf_source kernel.cache kernel.cpus kernel.door
-    kernel.features kernel.named kernel.perf kernel.proc kernel.tracefs lang lang.builtins lang.codec lang.drift
-    lang.filters lang.function_probes lang.hist lang.maps lang.membership lang.options lang.pidns lang.probes
-    lang.templates lang.types lang.unit lang.user_probes link link.base link.detach link.tracepoint load
-    load.assemble load.bind load.btf load.cookies load.core load.map load.object load.program load.rings obj
-    obj.consts obj.meta obj.spec tools tools._paths tools._show tools.opensnoop version views views.columns
-    views.escape views.output views.table
-""".split())
-PYTHONS = set("""
-    __future__ _collections_abc _ctypes _stat _struct errno gc genericpath mmap os os.path posixpath select stat
-    struct zlib
-""".split())
+OWN = {
+    "cli", "cli.ahead", "cli.args", "cli.catalog", "cli.common", "cli.image", "cli.main", "cli.objects",
+    "cli.plans", "cli.session", "cli.signals", "cli.table", "cli.templates", "errors", "events",
+    "events.decode", "events.loss", "events.missed", "events.prints", "events.ring", "events.transport",
+    "kernel", "kernel.bpf", "kernel.btf_source", "kernel.cache", "kernel.cpus", "kernel.door",
+    "kernel.features", "kernel.named", "kernel.perf", "kernel.proc", "kernel.tracefs", "lang", "lang.builtins",
+    "lang.codec", "lang.drift", "lang.filters", "lang.function_probes", "lang.hist", "lang.maps",
+    "lang.membership", "lang.options", "lang.pidns", "lang.probes", "lang.templates", "lang.types", "lang.unit",
+    "lang.user_probes", "link", "link.base", "link.detach", "link.tracepoint", "load", "load.assemble",
+    "load.bind", "load.btf", "load.cookies", "load.core", "load.map", "load.object", "load.program",
+    "load.rings", "obj", "obj.consts", "obj.meta", "obj.spec", "tools", "tools._paths", "tools._show",
+    "tools.opensnoop", "version", "views", "views.columns", "views.escape", "views.output", "views.table",
+}  # fmt: skip
+PYTHONS = {
+    "__future__", "_collections_abc", "_ctypes", "_stat", "_struct", "errno", "gc", "genericpath", "mmap", "os",
+    "os.path", "posixpath", "select", "stat", "struct", "zlib",
+}  # fmt: skip
 WATCH = """
 import sys
 before = set(sys.modules)

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "run a Python file as a tool",
     "record": "run a tool and keep what it sees in a file",
     "replay": "show what was recorded: as the tool would have, or in any other form",
+    "bench": "measure what a tool costs the program that it traces",
     "flame": "draw folded stacks as a flame graph, compare two runs, convert them for other programs",
     "links": "make a directory with one command per tool",
     "help": "help on a tool or a command",

@@ -41,7 +41,7 @@ def run(command: str, words: list[str], exiting: bool) -> int:
         return _record(words, exiting)
     actions = {
         "list": _list, "doctor": _doctor, "compile": _compile, "flame": _flame, "links": _links, "help": _help,
-        "replay": _replay,
+        "replay": _replay, "bench": _bench,
     }  # fmt: skip
     return actions[command](words)
 
@@ -51,6 +51,20 @@ def _flame(words: list[str]) -> int:
 
     if not parse(flame.parser(), words):
         flame.run()
+    return 0
+
+
+def _bench(words: list[str]) -> int:
+    from osmia.cli import bench
+
+    options = bench.Options()
+    parser = options.parser()
+    try:
+        parser.parse(words)
+    except HelpAsked:
+        parse(options.parser(shown=True), ["-h"])
+        return 0
+    bench.run(options, parser.rest)
     return 0
 
 
