@@ -64,10 +64,10 @@ def main(source: str, out: str) -> None:
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
     from kernel_types import KernelTypes
 
-    from osmia.cli import catalog
+    from osmia.cli import shipped
 
     types = KernelTypes.read()
-    sizes = [make(name, types, out) for name in catalog.names()]
+    sizes = [make(name, types, out) for name in shipped.names()]
     sys.stdout.write(f"{len(sizes)} objects, {sum(sizes):,} bytes\n")
 
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "backend"))
 
 from kernel_types import FILE, KernelTypes, lines
 
-from osmia.cli import catalog
+from osmia.cli import shipped
 from osmia.cli.main import tool_unit
 from osmia.compiler import ktypes
 from osmia.compiler.stages import build
@@ -100,7 +100,7 @@ def note_records(btf: Watched) -> None:
 def ask(btf: Watched, formats: Any) -> None:
     """The front end over every tool."""
     note_records(btf)
-    for name in catalog.names():
+    for name in shipped.names():
         made = build(tool_unit(name), btf, formats)
         left = [record[2] for record in made.meta if record[0] == "left"]
         if left:

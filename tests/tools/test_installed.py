@@ -18,7 +18,7 @@ from patience import patient
 from prebuilt import installed
 from test_objects import TRACEPOINTS
 
-from osmia.cli import catalog
+from osmia.cli import shipped
 
 pytestmark = pytest.mark.kernel
 
@@ -41,7 +41,7 @@ def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess
                           text=True, timeout=patient(60), check=False, cwd="/")  # fmt: skip
 
 
-@pytest.mark.parametrize("tool", catalog.names())
+@pytest.mark.parametrize("tool", shipped.names())
 def test_every_tool_runs_without_a_compiler(tool: str, environment: dict[str, str]) -> None:
     if tool in TRACEPOINTS:
         needs_tracepoint(*TRACEPOINTS[tool])

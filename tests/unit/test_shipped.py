@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from osmia.cli import catalog, shipped
+from osmia.cli import shipped
 from osmia.obj.elf import parse_object
 from osmia.version import __version__
 
@@ -40,7 +40,7 @@ def test_the_same_objects_wherever_they_are_made(package: Path, tmp_path: Path) 
                    check=True, capture_output=True)  # fmt: skip
     made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (package / "data" / "objects").iterdir()}
-    assert sorted(made) == sorted(name + end for name in catalog.names() for end in (shipped.OBJECT, shipped.MADE))
+    assert sorted(made) == sorted(name + end for name in shipped.names() for end in (shipped.OBJECT, shipped.MADE))
     for data in made.values():
         assert str(place).encode() not in data and os.fsencode(ROOT) not in data
 

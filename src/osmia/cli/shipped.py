@@ -28,6 +28,16 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(_PACKAGE, "data", "objects")
 
 
+def names() -> list[str]:
+    """The tools that have an object before anybody says what to trace: neither lists nor made of a specification."""
+    from osmia.cli import catalog
+    from osmia.cli.main import tool_unit
+
+    units = {name: tool_unit(name) for name in catalog.names()}
+    return [name for name, unit in units.items()
+            if unit.progs and (unit.template is None or unit.template.declares is None)]  # fmt: skip
+
+
 def describe(made: Compiled) -> bytes:
     """The text of ``NAME.made``; the files that ``made`` names are taken from the current folder."""
     records: list[tuple[str, ...]] = [("osmia", __version__)]
