@@ -44,16 +44,22 @@ class Finder:
 
 
 def make(name: str, types: KernelTypes, out: str) -> int:
-    """One tool's files; bytes of the object."""
+    """One tool's files, twice where it has filters: with them, and for runs without; bytes of the objects."""
     from osmia.cli import shipped
     from osmia.cli.main import tool_unit
     from osmia.compiler.stages import compile_unit
+    from osmia.lang.builtins import conditions
 
-    made = compile_unit(tool_unit(name), btf=types.btf, tracepoint_format=types.tracepoint_format)
-    for suffix, data in ((shipped.OBJECT, made.object), (shipped.MADE, shipped.describe(made))):
-        with open(os.path.join(out, name + suffix), "wb") as file:
-            file.write(data)
-    return len(made.object)
+    whole = b""
+    for kind, without in ("", []), (shipped.PLAIN, conditions()):
+        made = compile_unit(tool_unit(name), btf=types.btf, tracepoint_format=types.tracepoint_format, without=without)
+        if made.object == whole:
+            return len(whole)
+        for suffix, data in ((shipped.OBJECT, made.object), (shipped.MADE, shipped.describe(made))):
+            with open(os.path.join(out, name + kind + suffix), "wb") as file:
+                file.write(data)
+        size, whole = len(whole) + len(made.object), made.object
+    return size
 
 
 def main(source: str, out: str) -> None:

@@ -116,7 +116,7 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
         reason = f"compiled anew: changed since it was cached: {reason}"
     else:
         reason = "compiled: nothing usable in the cache"
-    elf, records = _shipped(unit.name, path, note)
+    elf, records = _shipped(unit.name, path, len(off) == len(conditions()), note)
     if not elf:
         note(reason)
         elf, records = compile_now(unit, off)
@@ -127,11 +127,11 @@ def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
     return spec
 
 
-def _shipped(name: str, path: str, note: Callable[[str], None]) -> tuple[bytes, list[tuple[str, ...]]]:
+def _shipped(name: str, path: str, plain: bool, note: Callable[[str], None]) -> tuple[bytes, list[tuple[str, ...]]]:
     """The object that came with osmia and what it depends on; nothing where there is none, or it is not right."""
     from osmia.cli import shipped
 
-    elf, made, reason = shipped.find(name, path)
+    elf, made, reason = shipped.find(name, path, plain)
     if reason:
         note(f"the object that came with osmia is not used: {reason}")
     if elf:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objects that a wheel brings along, so that a tool needs no compiler.
 
-An object is CO-RE and does not depend on options, so one serves every kernel.
+An object is CO-RE and does not depend on the values of options, so one serves
+every kernel; a tool with filters has another for runs without them.
 It is right as long as the files that it was made of are what they were, by
 size and checksum, and the module constants that were baked in; then nothing is
 compiled, also where there is a compiler.  ``NAME.made`` says what that is, in
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from osmia.compiler.stages import Compiled
 
 OBJECT, MADE = ".bpf.o", ".made"
+#: In the name of the object for runs without filters: what only they want is left out of it.
+PLAIN = ".plain"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 FOLDER = os.path.join(_PACKAGE, "data", "objects")
 
@@ -55,14 +58,17 @@ def _sum(data: bytes) -> tuple[str, str]:
     return str(len(data)), f"{zlib.crc32(data):08x}"
 
 
-def find(name: str, path: str) -> tuple[bytes, list[tuple[str, ...]], str]:
+def find(name: str, path: str, plain: bool = False) -> tuple[bytes, list[tuple[str, ...]], str]:
     """``(object, what it was made of, "")`` for the tool ``name`` whose file is ``path``, or the reason why not.
 
+    ``plain``: the one without what only filters want, where the tool has them.
     There is no reason (and no object) where none was shipped.  The records
     are those of :func:`osmia.cli.objects.compile_now`, but for the stamps of the files.
     """
     if path != os.path.join(_PACKAGE, "tools", f"{name}.py"):
         return b"", [], ""
+    if plain and os.path.exists(os.path.join(FOLDER, name + PLAIN + MADE)):
+        name += PLAIN
     try:
         records = meta.load(_contents(os.path.join(FOLDER, name + MADE)))
         data = _contents(os.path.join(FOLDER, name + OBJECT))
