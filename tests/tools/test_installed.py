@@ -23,7 +23,10 @@ from osmia.cli import shipped
 pytestmark = pytest.mark.kernel
 
 #: What tools cannot run without.
-WORDS = {"stackcount": ("t:sched:sched_switch",), "deadlock": ("-p", str(os.getpid())), "memleak": ()}
+WORDS = {
+    **dict.fromkeys(("funccount", "funcinterval", "funclatency", "funcslower"), ("c:getppid",)),
+    "stackcount": ("t:sched:sched_switch",), "deadlock": ("-p", str(os.getpid())), "memleak": (),
+}  # fmt: skip
 NO_COMPILER = "raise ImportError('not installed')\n"
 
 
