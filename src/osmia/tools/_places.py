@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by the tools that attach where their command line says: what a specification's pattern names here.
+"""Shared by the tools that attach where their command line says: programs for all kinds of places, and which are meant.
 
 Shell patterns of functions and static probes stay what they are, since
 attaching resolves them; regular expressions are resolved to names here,
@@ -8,8 +8,9 @@ tracepoints always.
 
 from __future__ import annotations
 
+from osmia import kprobe_multi, option, tracepoint, uprobe, usdt
 from osmia.errors import NotFound, OptionError
-from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, Spec
+from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +20,46 @@ if TYPE_CHECKING:
     from osmia.lang.probes import Prog
 
 
-def aim(specs: Sequence[Spec], at: Mapping[str, Any], *, regular: bool = False, pid: int = 0) -> None:
-    """Put into the options ``at``, by kind of place, where ``specs`` say; the others are emptied."""
+def everywhere(body: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Prog]]:
+    """Programs that run ``body()`` at a place, one for each kind of place: where they attach, and they themselves.
+
+    The tool puts them among its globals; :func:`aim` chooses the one that is needed, and the others are not loaded.
+    """
+    at = {kind: option(kind, type=str) for kind in (FUNCTION, USER, TRACEPOINT, STATIC)}
+
+    @kprobe_multi(at[FUNCTION], optional=True)
+    def kernel_function():
+        body()
+
+    @uprobe(at[USER], optional=True)
+    def user_function():
+        body()
+
+    @tracepoint(at[TRACEPOINT], optional=True)
+    def static_tracepoint():
+        body()
+
+    @usdt(at[STATIC], optional=True)
+    def static_probe():
+        body()
+
+    return at, dict(zip(at, (kernel_function, user_function, static_tracepoint, static_probe), strict=True))
+
+
+def aim(
+    specs: Sequence[Spec], at: Mapping[str, Any], programs: Mapping[str, Prog | tuple[Prog, ...]], *,
+    regular: bool = False, pid: int = 0,
+) -> None:  # fmt: skip
+    """Put into the options ``at``, by kind of place, where ``specs`` say; the others are emptied.
+
+    Of ``programs``, by kind, those are to be there that were asked for.
+    """
     for kind, where in at.items():
         found = [one for spec in specs if spec.kind == kind for one in places(spec, regular=regular, pid=pid)]
         where.value = ",".join(dict.fromkeys(found))
+        those = programs[kind]
+        for program in those if isinstance(those, tuple) else (those,):
+            program.optional = not found
 
 
 def refuse_other(specs: Sequence[Spec], kinds: Container[str], tool: str) -> None:

@@ -71,10 +71,7 @@ def banner():
 def prepare():
     if not pattern.given:
         raise OptionError("it is not said what to count", where="funccount", fix="as in: osmia funccount 'vfs_*'")
-    for one in PROGRAMS.values():
-        one.optional = True
-    PROGRAMS[pattern.value.kind].optional = False  # what was asked for has to be there
-    aim([pattern.value], AT, regular=bool(regular), pid=int(pid))
+    aim([pattern.value], AT, PROGRAMS, regular=bool(regular), pid=int(pid))
 
 
 def placed():

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from osmia import Array, histogram, kprobe_multi, ktime, log2_hist, option, tracepoint, u64, uprobe, usdt
+from osmia import Array, histogram, ktime, log2_hist, option, u64
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, parse
-from osmia.tools._places import aim
+from osmia.tools._places import aim, everywhere
 
 WHERE = "whose calls: FUNCTION, FILE:FUNCTION, t:CATEGORY:EVENT or u:FILE:PROBE; patterns as in the shell"
 
 pattern = option("pattern", type=str, parse=parse, help=WHERE)
 microseconds = option("-u", "--microseconds", help="microseconds instead of nanoseconds")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of nanoseconds")
-#: Where the one program that is needed attaches, by kind of place; the others are not loaded.
-AT = {kind: option(kind, type=str) for kind in (FUNCTION, USER, TRACEPOINT, STATIC)}
 KINDS = {FUNCTION: "kprobe function", USER: "uprobe function", TRACEPOINT: "tracepoint", STATIC: "static probe"}
 
 last = Array[u64](1)  # when the last call was
@@ -38,27 +36,8 @@ def called():
     between.add(gap)
 
 
-@kprobe_multi(AT[FUNCTION], optional=True)
-def kernel_function():
-    called()
-
-
-@uprobe(AT[USER], optional=True)
-def user_function():
-    called()
-
-
-@tracepoint(AT[TRACEPOINT], optional=True)
-def static_tracepoint():
-    called()
-
-
-@usdt(AT[STATIC], optional=True)
-def static_probe():
-    called()
-
-
-PROGRAMS = {FUNCTION: kernel_function, USER: user_function, TRACEPOINT: static_tracepoint, STATIC: static_probe}
+AT, PROGRAMS = everywhere(called)
+kernel_function, user_function, static_tracepoint, static_probe = PROGRAMS.values()
 
 
 def banner():
@@ -74,10 +53,7 @@ def unit():
 def prepare():
     if not pattern.given:
         raise OptionError("it is not said whose calls", where="funcinterval", fix="as in: osmia funcinterval c:malloc")
-    for one in PROGRAMS.values():
-        one.optional = True
-    PROGRAMS[pattern.value.kind].optional = False  # what was asked for has to be there
-    aim([pattern.value], AT, pid=int(pid))
+    aim([pattern.value], AT, PROGRAMS, pid=int(pid))
 
 
 tool = histogram(between, unit=unit, banner=banner, prepare=prepare, careful=True)

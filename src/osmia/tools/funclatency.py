@@ -115,11 +115,8 @@ def prepare():
     if not pattern.given:
         raise OptionError("it is not said what to time", where="funclatency", fix="as in: osmia funclatency c:read")
     refuse_other([pattern.value], AT, "funclatency")
-    aim([pattern.value], AT, regular=bool(regular), pid=int(pid))
+    aim([pattern.value], AT, PROGRAMS, regular=bool(regular), pid=int(pid))
     kind = pattern.value.kind
-    for programs in PROGRAMS.values():
-        for one in programs:
-            one.optional = programs is not PROGRAMS[kind]
     _calls.in_kernel.value = kind == FUNCTION
     _calls.apart.value = bool(by_function) or (kind == USER and not pid)
     tool.hist = took_apart if _calls.apart else took

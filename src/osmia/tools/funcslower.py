@@ -68,10 +68,8 @@ def prepare():
     if folded and not (user_stack or kernel_stack):
         raise OptionError("-f is about stacks", where="funcslower", fix="say which ones: -U, -K or -UK")
     refuse_other(functions.value, AT, "funcslower")
-    aim(functions.value, AT, pid=int(pid))
-    for kind, programs in ((FUNCTION, (kernel_return, kernel_entry)), (USER, (user_return, user_entry))):
-        for one in programs:
-            one.optional = not AT[kind].value
+    programs = {FUNCTION: (kernel_return, kernel_entry), USER: (user_return, user_entry)}
+    aim(functions.value, AT, programs, pid=int(pid))
     _slow.shortest.value = round(min_us.value * 1_000) if min_us else round((min_ms.value or 1) * 1_000_000)
     tool.view = "osmia.cli.with_stacks:EventsWithStacks" if user_stack or kernel_stack else ""
     tool.columns = [

@@ -10,22 +10,18 @@ from osmia import (
     Stacks,
     cpu,
     current,
-    kprobe_multi,
     option,
     stack_table,
-    tracepoint,
     u32,
     u64,
-    uprobe,
-    usdt,
 )
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id
 from osmia.lang.templates import StackPart
-from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, parse
-from osmia.tools._places import places
+from osmia.probespec import parse
+from osmia.tools._places import aim, everywhere
 from osmia.tools._show import whole
 from osmia.tools._stacks import (  # noqa: F401 - options
     check_kinds,
@@ -46,8 +42,6 @@ per_process = option("-P", "--perpid", help="show the stacks of each process by 
 only_cpu = option("-c", "--cpu", type=int, default=-1, metavar="CPU", help="this CPU only")
 offsets = option("-s", "--offset", help="show how far into its function each frame is")
 duration = option("-D", "--duration", type=float, parse=whole, metavar="SECONDS", help="end after this many seconds")
-#: Where the one program that is needed attaches, by kind of place; the others are not loaded.
-AT = {kind: option(kind, type=str) for kind in (FUNCTION, USER, TRACEPOINT, STATIC)}
 
 
 class Key(Event):
@@ -75,27 +69,8 @@ def called():
     counts[key] += 1
 
 
-@kprobe_multi(AT[FUNCTION], optional=True)
-def kernel_function():
-    called()
-
-
-@uprobe(AT[USER], optional=True)
-def user_function():
-    called()
-
-
-@tracepoint(AT[TRACEPOINT], optional=True)
-def static_tracepoint():
-    called()
-
-
-@usdt(AT[STATIC], optional=True)
-def static_probe():
-    called()
-
-
-PROGRAMS = {FUNCTION: kernel_function, USER: user_function, TRACEPOINT: static_tracepoint, STATIC: static_probe}
+AT, PROGRAMS = everywhere(called)
+kernel_function, user_function, static_tracepoint, static_probe = PROGRAMS.values()
 
 
 def banner():
@@ -106,12 +81,7 @@ def prepare():
     if not probe.given:
         raise OptionError("it is not said what to trace", where="stackcount", fix="as in: osmia stackcount c:malloc")
     check_kinds("stackcount")
-    spec = probe.value
-    for kind, where in AT.items():
-        where.value = ""
-        PROGRAMS[kind].optional = kind != spec.kind  # what was asked for has to be there
-        if kind == spec.kind:
-            where.value = ",".join(places(spec, regular=bool(regular), pid=int(pid)))
+    aim([probe.value], AT, PROGRAMS, regular=bool(regular), pid=int(pid))
     size(stacks, counts)
     tool.parts = [StackPart("comm")] * bool(per_process) + [StackPart("user"), StackPart("kernel")]
     tool.who = None if per_process else lambda key: ""
