@@ -14,9 +14,9 @@ from osmia.lang.maps import Map
 from osmia.lang.probes import Hook, Prog
 
 MAX_PASSES = 8
-_FUNCTIONS = frozenset((
-    "fentry", "fexit", "fmod_ret", "lsm", "kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi",
-))  # fmt: skip
+#: Hooks of kernel functions, whose arguments lie in slots of the context, or in the registers that it holds.
+BY_SLOT = ("fentry", "fexit", "fmod_ret", "lsm")
+BY_REGISTER = ("kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi")
 # struct trace_event_raw_sys_enter: ent, id at 8, args at 16; sys_exit: ent, id at 8, ret at 16.
 _SYSCALL_FIRST, _SYSCALL_NUMBER = 16, 8
 
@@ -62,7 +62,7 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
 
         entry_user.bind(fn, names, hook)
         return
-    if hook.kind in _FUNCTIONS:
+    if hook.kind in BY_SLOT + BY_REGISTER:
         from osmia.compiler import entry_functions
 
         entry_functions.bind(fn, prog, hook)

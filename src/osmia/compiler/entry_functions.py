@@ -14,6 +14,7 @@ from osmia.compiler import signatures, tir
 from osmia.compiler import syntax as ast
 from osmia.compiler.annotations import annotated, as_type
 from osmia.compiler.core import Fn
+from osmia.compiler.entry import BY_REGISTER, BY_SLOT
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
 from osmia.compiler.layout import int_type
@@ -27,8 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BY_SLOT = ("fentry", "fexit", "fmod_ret", "lsm")
-_BY_REGISTER = ("kprobe", "kretprobe", "kprobe_multi", "kretprobe_multi")
 _WITH_RET = ("fexit", "fmod_ret", "lsm", "kretprobe", "kretprobe_multi")
 _RET_ONLY = ("kretprobe", "kretprobe_multi")
 _NO_RESULT = ("fentry", "fexit")  # the verifier wants 0 there
@@ -79,7 +78,7 @@ def _signature(fn: Fn, hook: Hook) -> Signature | None:
         return None
     name = f"bpf_lsm_{target}" if hook.kind == "lsm" else target
     found = signatures.signature(fn.mod.kernel, name)
-    if found is None and hook.kind in _BY_SLOT:
+    if found is None and hook.kind in BY_SLOT:
         raise _unknown(fn, hook, name)
     return found
 
@@ -163,7 +162,7 @@ def _fits(fn: Fn, known: Signature, at: int, slot: int) -> bool:
 
 def _typed(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_registers: bool) -> Val:
     """The argument in ``slot`` as a value of the kernel's type ``kt``."""
-    direct = hook.kind in _BY_SLOT
+    direct = hook.kind in BY_SLOT
     if kt.kind == "ptr":
         target = kt.target()
         if direct and target.kind in ("struct", "union"):
@@ -194,7 +193,7 @@ def _structure(fn: Fn, hook: Hook, node: ast.arg, kt: KT, slot: int, in_register
     """A structure passed by value (``kuid_t``, ``sockptr_t``): its registers, put together in own memory."""
     if kt.size > IN_REGISTERS or not kt.size:
         fn.fail(node, f"{kt} is passed by value in memory, which cannot be read here")
-    if hook.kind in _BY_REGISTER and not in_registers:
+    if hook.kind in BY_REGISTER and not in_registers:
         fn.fail(node, f"{kt} is passed on the stack, where it cannot be read", f'use fentry("{hook.target}")')
     count = width(kt)
     place = fn.slot(f"{node.arg}.value", tir.Array(tir.U64, count))
@@ -207,9 +206,9 @@ def _result(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg) -> Val:
     kind = annotated(fn, arg)
     slot = sum(width(kt) for _, kt in known.params) if known is not None else 0
     kt = known.ret if known is not None else None
-    if kt is not None and hook.kind in _BY_SLOT and hook.kind != "lsm" and kt.kind == "void":
+    if kt is not None and hook.kind in BY_SLOT and hook.kind != "lsm" and kt.kind == "void":
         fn.fail(arg, f"{known} returns nothing", "leave ret out")
-    if hook.kind in _BY_REGISTER:
+    if hook.kind in BY_REGISTER:
         machine = machine_of(fn)
         raw = fn.load(fn.offset(fn.program_context(), machine.offsets[machine.ret]), tir.U64)
     elif kind is None and kt is not None and kt.kind == "ptr" and kt.target().kind in ("struct", "union"):
@@ -230,7 +229,7 @@ def _result(fn: Fn, hook: Hook, known: Signature | None, arg: ast.arg) -> Val:
 
 def raw_argument(fn: Fn, hook: Hook, slot: int, tracked: bool = False) -> tir.Expr:
     """The 64 bits of argument ``slot``; ``tracked``: the verifier would refuse to load a pointer of this kind."""
-    if hook.kind in _BY_SLOT:
+    if hook.kind in BY_SLOT:
         if tracked and hook.kind != "lsm":
             return _by_helper(fn, slot)
         return fn.load(fn.offset(fn.program_context(), 8 * slot), tir.U64)
