@@ -29,6 +29,8 @@ from measure import Failed, Load, Start, Storm, Tool, adopt, calm, start, storm
 HERE = os.path.dirname(os.path.abspath(__file__))
 STATS = "/proc/sys/kernel/bpf_stats_enabled"
 FLAT_OUT = 0
+#: First starts of a tool: with the object that osmia brought along, and as if it had brought none.
+EMPTY, COMPILING = "empty cache", "compiling"
 #: (what kind of open, opens a second): of a file that is not there, or below a descriptor that is not open.
 STORMS = (("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000), ("fail", FLAT_OUT))
 BIO, RUNQ = "Tracing block device I/O", "Tracing run queue latency"
@@ -95,10 +97,13 @@ class Bench:
         argv = [self.args.osmia, "opensnoop", "-n", os.path.basename(self.load), "--ring-size", "64K"]
         return Tool("osmia, ring of 64 KB", argv, None, {"OSMIA_CACHE": f"{self.folder}/cache-warm"})
 
-    def osmia(self, tool: str, shows: str | None, *, cold: bool = False) -> Tool:
-        """``osmia TOOL`` with a cache of its own."""
-        cache = f"{self.folder}/cache-{'cold' if cold else 'warm'}"
-        return Tool("osmia, compiling" if cold else "osmia", [self.args.osmia, tool], shows, {"OSMIA_CACHE": cache})
+    def osmia(self, tool: str, shows: str | None, *, start: str = "") -> Tool:
+        """``osmia TOOL`` with a cache of its own; ``start`` is a kind of first start, EMPTY or COMPILING."""
+        name = f"osmia, {start}" if start else "osmia"
+        env = {"OSMIA_CACHE": f"{self.folder}/cache-{start.replace(' ', '-') or 'warm'}"}
+        if start == COMPILING:
+            env["OSMIA_SHIPPED"] = "0"
+        return Tool(name, [self.args.osmia, tool], shows, env)
 
     def peers(self, tool: str) -> list[Tool]:
         """The peers of a tool, none where there is no root to run them in."""
@@ -118,7 +123,8 @@ def progress(text: str) -> None:
 def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
     """``rounds`` starts of each, one after the other in turn."""
     kind, shows, _ = TOOLS[name]
-    tools = [bench.osmia(name, shows), bench.osmia(name, shows, cold=True), *bench.peers(name)]
+    first = [bench.osmia(name, shows, start=kind) for kind in (EMPTY, COMPILING)]
+    tools = [bench.osmia(name, shows), *first, *bench.peers(name)]
     path = bench.marker if kind == "open" else bench.leaf
     results: list[tuple[str, list[Start]]] = [(tool.name, []) for tool in tools]
     load = Load(bench.load, kind, path, 4000 if kind == "open" else 500, 1e6)
@@ -127,7 +133,7 @@ def _starts(bench: Bench, name: str) -> list[tuple[str, list[Start]]]:
         for i in range(bench.args.rounds):
             progress(f"{name}: start {i + 1} of {bench.args.rounds}")
             for tool, (_, into) in zip(tools, results, strict=True):
-                if tool.name == "osmia, compiling":
+                if tool in first:
                     shutil.rmtree(tool.env["OSMIA_CACHE"], ignore_errors=True)
                 bench.pause()
                 into.append(start(tool, os.path.basename(path)))

@@ -88,6 +88,11 @@ def test_a_run_without_filters_has_an_object_without_them(copy: Path) -> None:
     assert b"passes" not in plain and b"passes" in shipped.find("opensnoop", tool)[0]
 
 
+def test_one_can_do_without(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OSMIA_SHIPPED", "0")
+    assert shipped.find("opensnoop", str(copy / "tools" / "opensnoop.py")) == (b"", [], "")
+
+
 def test_a_constant_that_was_baked_in_has_changed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from osmia.tools import opensnoop
 
