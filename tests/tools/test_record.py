@@ -351,6 +351,7 @@ def read_by(count: int) -> None:
     ("runqlen", "-C"), apart("runqlen", "-C", "--json"), apart("runqlen", "-O"), ("cpudist", "-P"),
     apart("syscount"), ("syscount", "-L"), apart("syscount", "-P", "--json"), apart("syscount", "-L", "--csv"),
     ("hardirqs",), ("softirqs", "-d"), ("pidpersec",), ("exitsnoop",), ("runqslower", "1"), ("cpuwalk",),
+    apart("funcinterval", "t:sched:sched_switch"),
 ])  # fmt: skip
 def test_tools_of_every_template(words: tuple[str, ...], tmp_path: Path) -> None:
     """Histograms by CPU, texts in place of tables, counts with other numbers, intervals of the tool's own."""

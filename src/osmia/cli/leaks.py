@@ -34,8 +34,7 @@ class HeldView(StackView):
             return ""
         if self._mode == "csv":
             return "bytes,allocations,pid,stack\n"
-        banner = self._template.banner
-        return (banner() if callable(banner) else banner) + "\n"
+        return self._template.banner_text() + "\n"
 
     def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
         ring = self._held.calls.live

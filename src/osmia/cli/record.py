@@ -277,7 +277,7 @@ def shown_by(template: Template | None) -> dict[str, Any]:
     """What a replay needs of the tool's template where it has not the tool: heading and plain columns."""
     out: dict[str, Any] = {"kind": type(template).__name__ if template is not None else ""}
     if isinstance(template, (Histogram, CountTable)):
-        out["banner"] = template.banner
+        out["banner"] = template.banner_text()
     if isinstance(template, CountTable):
         out["more"] = {name: one.name for name, one in template.more.items()}
     if isinstance(template, (EventTable, CountTable)) and template.columns is not None:

@@ -152,6 +152,9 @@ def _session(reader: Reader) -> Replayed:
     unit, why = _tool(header, sources)
     if unit is None:
         unit = _generic(header, sources)
+    banner = header.get("template", {}).get("banner")
+    if banner is not None and unit.template is not None:
+        unit.template.banner = str(banner)  # the tool makes it of what was typed, which is not all recorded
     common = ReplayCommon()
     parser = parser_of(unit, common)
     parser.program = "replay"

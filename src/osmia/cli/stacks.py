@@ -133,8 +133,7 @@ class StackView(View):
             return ""
         if self._mode == "csv":
             return "count,pid,comm,stack\n"
-        banner = self._template.banner
-        text = banner() if callable(banner) else banner
+        text = self._template.banner_text()
         if not text or self._template.folded:
             return ""
         length = self._session.common.length.value or self._session.common.duration.value

@@ -83,7 +83,8 @@ class HistogramView(View):
     def begin(self) -> str:
         if self._mode == "csv":
             return "time,key,low,high,count\n"
-        return banner_of(self._template, self._mode)
+        banner = self._template.banner_text() if self._mode == "table" else ""
+        return f"{banner}\n" if banner else ""
 
     def summary(self, last: bool) -> str:
         return self._print(self._intervals.next(), last)
@@ -157,13 +158,6 @@ def wants_time(session: Session) -> bool:
     return bool(session.common.timestamp)
 
 
-def banner_of(template: Any, mode: str) -> str:
-    """The line before everything else, for people."""
-    banner = template.banner
-    text = banner() if callable(banner) else banner
-    return text + "\n" if text and mode == "table" else ""
-
-
 def _line(text: str) -> str:
     return text if not text or text.endswith("\n") else text + "\n"
 
@@ -227,7 +221,8 @@ class CountView(View):
             from osmia.views.machine import csv_header
 
             return csv_header([col.heading for col in self._columns]) + "\n"
-        return banner_of(self._template, self._mode)
+        banner = self._template.banner_text() if self._mode == "table" else ""
+        return f"{banner}\n" if banner else ""
 
     def _new(self) -> list[Entry]:
         template = self._template

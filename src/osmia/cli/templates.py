@@ -95,10 +95,8 @@ class EventsView(View):
 
     def begin(self) -> str:
         front = {"table": f"{'TIME':<8} ", "csv": "time,"}.get(self._stamp, "")
-        banner = self._template.banner
-        if not banner or mode_of(self._session) != "table":
-            return front + self._rows.header
-        return f"{banner() if callable(banner) else banner}\n{front}{self._rows.header}"
+        banner = self._template.banner_text() if mode_of(self._session) == "table" else ""
+        return f"{banner}\n{front}{self._rows.header}" if banner else front + self._rows.header
 
     def readers(self) -> list[tuple[str, Callable[[bytes], str]]]:
         return [(self._ring, self._stamped if self._stamp else self._rows.text)]

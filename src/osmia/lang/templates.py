@@ -40,6 +40,11 @@ class Template:
     placed: Callable[[], None] | None = None
     careful = False
     lists = False
+    banner: Any = ""
+
+    def banner_text(self) -> str:
+        """The banner, a text or a function that gives one; empty where there is none."""
+        return str(self.banner() if callable(self.banner) else self.banner)
 
 
 class BeforeAttach:
