@@ -369,10 +369,11 @@ class RecordingView(View):
         file, inner = self._file, self._inner
         file.stamp()
         states = [(table, snapshots.state_of(table)) for _, table, _ in self._tables]
-        for (number, _, changes), (_, state) in zip(self._tables, states, strict=True):
-            payload = changes.next(state)
-            if payload is not None:
-                file.block(recording.SNAPSHOT, payload, number)
+        with Frozen(self._session, states):  # labels may be made of other tables: at the moment of what is shown
+            for (number, _, changes), (_, state) in zip(self._tables, states, strict=True):
+                payload = changes.next(state)
+                if payload is not None:
+                    file.block(recording.SNAPSHOT, payload, number)
         ends = last or self._asked
         text = ""
         if inner.sink is not None:
