@@ -279,8 +279,16 @@ class CountView(View):
             return "".join([csv_row(row) + "\n" for row in cells])
         if self._template.text is not None:
             return _line(self._template.text(entries, seconds))
-        head = "\n" + (time.strftime("%H:%M:%S") + "\n" if wants_time(self._session) else "")
-        return head + self._table.header() + "\n" + self._table.rows(cells)
+        return self._head() + self._table.header() + "\n" + self._table.rows(cells)
+
+    def _head(self) -> str:
+        """What stands above a table."""
+        now = time.strftime("%H:%M:%S") + "\n" if wants_time(self._session) else ""
+        if self._template.screen is None:
+            return "\n" + now
+        from osmia.cli.page import page
+
+        return page(self._session.out.fd, clear=not self._template.screen)
 
 
 def field_kinds(table: Map) -> dict[str, Any]:

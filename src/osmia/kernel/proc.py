@@ -103,3 +103,12 @@ def sysctl(name: str) -> str | None:
             return file.read().strip()
     except OSError:
         return None
+
+
+def load_averages() -> str:
+    """The kernel's load averages over 1, 5 and 15 minutes, and its counts of tasks: the line of ``/proc/loadavg``."""
+    try:
+        with open("/proc/loadavg", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return "unknown"

@@ -215,7 +215,8 @@ class CountTable(Template):
     or a number).  ``text`` turns the entries of an interval, and its
     length in seconds, into what is printed in place of the table.  ``interval``: seconds between summaries
     where the user says nothing; 0 for only one, at the end.  ``name`` says what a key is called: an entry has
-    that for its key, and those of one name are one.
+    that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown before,
+    each summary is a page of its own: the time and the load averages stand above it, and a terminal is cleared first.
     """
 
     def __init__(
@@ -233,6 +234,7 @@ class CountTable(Template):
         most: Any = 0,
         text: Callable[[list[Any], float], str] | None = None,
         interval: float = 0.0,
+        screen: Any = None,
     ) -> None:
         self.map = map
         self.columns = columns
@@ -246,6 +248,7 @@ class CountTable(Template):
         self.most = most
         self.text = text
         self.interval = interval
+        self.screen = screen
 
 
 class Declared(Template):
@@ -445,9 +448,10 @@ def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
     ``text`` makes what is printed in place of the table from the entries and
     the seconds they took; ``interval`` is how often, where the user says
     nothing; ``name`` makes a name of a key, and adds up what has the same one;
-    ``prepare`` is called when options have values.  ``careful`` and ``placed``
-    are for tools whose user says where they attach
-    (:class:`osmia.lang.templates.Template`).
+    ``screen`` is the option that keeps a terminal from being cleared before each
+    page of a table that is read as ``top`` is; ``prepare`` is called when options
+    have values.  ``careful`` and ``placed`` are for tools whose user says where
+    they attach (:class:`osmia.lang.templates.Template`).
 
     Example::
 
