@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from osmia.compiler import kmem, mapops, mapops_more, texts, tir
+from osmia.compiler import currenttask, kmem, mapops, mapops_more, texts, tir
 from osmia.compiler import memory as mem
 from osmia.compiler import syntax as ast
 from osmia.compiler.core import Fn, Record, describe
@@ -124,6 +124,10 @@ def _wide(what: tir.Mem) -> tir.Type:
 
 @expression(ast.Attribute)
 def _attribute(fn: Fn, node: ast.Attribute) -> Val:
+    if isinstance(node.value, ast.Attribute):
+        from_task = currenttask.field(fn, node)
+        if from_task is not None:
+            return from_task
     value = expr(fn, node.value)
     fn.at(node)
     if isinstance(value.ft, (TPtr, TEmbed)):
