@@ -61,13 +61,13 @@ def wanted(rq):
 
 @first_of(tp_btf("block_io_start", optional=True), raw_tracepoint("block_io_start", optional=True))  # 6.5
 def begin(rq):
-    if queued and wanted(rq):
+    if wanted(rq):
         starts[rq] = ktime()
 
 
 @first_of(tp_btf("block_rq_insert"), raw_tracepoint("block_rq_insert"))
 def insert(rq):
-    if queued and rq not in starts and wanted(rq):
+    if rq not in starts and wanted(rq):
         starts[rq] = ktime()
 
 
@@ -134,6 +134,7 @@ def summary(shot):
 
 
 def prepare():
+    begin.enabled = insert.enabled = bool(queued)
     if disks and flags:
         raise OptionError("-D and -F exclude each other", where="biolatency", fix="give one of them")
     if disks:

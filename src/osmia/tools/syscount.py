@@ -57,7 +57,7 @@ def counted(number):
 
 @tracepoint("raw_syscalls:sys_enter")
 def enter(call):
-    if latency and counted(called(call.id)):
+    if counted(called(call.id)):
         since.value = ktime()
 
 
@@ -113,6 +113,7 @@ def printable(text):
 
 
 def prepare():
+    enter.enabled = bool(latency)
     if listing:
         found = sorted(syscall_names.table().values())
         print("\n".join("   ".join(f"{one:<22}" for one in found[at : at + 4]) for at in range(0, len(found), 4)))
