@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from beyond import Beyond
 from harness import Tool, in_background, loop_device, osmia
 from patience import PATIENCE, patient
 
@@ -21,11 +22,22 @@ READS = 211
 BLOCK = 4096
 
 
+_beyond: list[Beyond] = []
+
+
 @pytest.fixture
 def loop() -> Iterator[str]:
     with loop_device(8) as name:
         time.sleep(0.1)  # what looks at new disks has looked
-        yield name
+        major, minor = map(int, Path(f"/sys/block/{name}/dev").read_text().split(":"))
+        with Beyond("block:block_rq_complete", f"dev == {major << 20 | minor}") as beyond:
+            _beyond[:] = [beyond]
+            yield name
+
+
+def seen(requests: int) -> tuple[int, int]:
+    """How many of so many requests to the loop device a program can have counted."""
+    return _beyond[0].leaves(requests)
 
 
 def done(disk: str) -> int:
@@ -76,7 +88,7 @@ def test_total_equals_the_disks_own_count(loop: str) -> None:
     tool.wait(patient(15))
     work.join(5)
     assert done(loop) - before == READS
-    assert of_disk(tool.stdout, loop) == READS
+    assert of_disk(tool.stdout, loop) in seen(READS)
     assert tool.stdout.startswith("Tracing block device I/O... Hit Ctrl-C to end.\n")
     assert "     usecs               : count     distribution\n" in tool.stdout
     assert tool.status == 0
@@ -90,7 +102,8 @@ def test_without_D_there_is_one_histogram(loop: str) -> None:
     delta = done(loop) - before
     tool.stop()
     assert delta == READS + 17
-    assert [count for _, count in blocks(tool.stdout, "disk")] == [delta]
+    ((_, count),) = blocks(tool.stdout, "disk")
+    assert count in seen(delta)
 
 
 @pytest.mark.parametrize("options", [[], ["-Q"]])
@@ -111,7 +124,7 @@ def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
     tool.stop()
     # The empty flush itself is no request to the driver; the kernel counts it as a write.
     flushes = 0 if options and SEES_THE_BEGINNING else 1
-    assert of_disk(tool.stdout, loop) == delta - flushes
+    assert of_disk(tool.stdout, loop) in seen(delta - flushes)
     assert delta < 64 * 16 * 2
 
 
@@ -123,7 +136,7 @@ def test_intervals_add_up(loop: str) -> None:
     tool.stop()
     assert done(loop) - before == READS
     counts = [count for key, count in blocks(tool.stdout, "disk") if key == loop]
-    assert sum(counts) == READS and len(counts) >= 2, counts
+    assert sum(counts) in seen(READS) and len(counts) >= 2, counts
 
 
 def test_flags_name_the_operation(loop: str) -> None:
@@ -132,8 +145,9 @@ def test_flags_name_the_operation(loop: str) -> None:
     direct(loop, 13, write=True)
     tool.stop()
     found = dict(blocks(tool.stdout, "flags"))
-    assert sum(n for key, n in found.items() if key.endswith("Read")) == 31
-    assert sum(n for key, n in found.items() if key.endswith("Write")) == 13
+    reads = sum(n for key, n in found.items() if key.endswith("Read"))
+    writes = sum(n for key, n in found.items() if key.endswith("Write"))
+    assert reads <= 31 and writes <= 13 and reads + writes in seen(44)
     assert any("Sync-" in key for key in found)
 
 
@@ -144,7 +158,7 @@ def test_json(loop: str) -> None:
     found = [json.loads(line) for line in tool.stdout.splitlines()]
     text = json.dumps(found)
     assert loop in text and "usecs" in text
-    assert sum(n for n in json_counts(found)) == READS
+    assert sum(n for n in json_counts(found)) in seen(READS)
 
 
 def json_counts(value: object) -> Iterator[int]:
@@ -164,7 +178,7 @@ def test_extension_gives_average_and_total(loop: str) -> None:
     direct(loop, 101)
     tool.stop()
     found = re.search(r"avg = (\d+) usecs, total: (\d+) usecs, count: (\d+)", tool.stdout)
-    assert found and int(found[3]) == 101 and int(found[1]) == int(found[2]) // 101
+    assert found and int(found[3]) in seen(101) and int(found[1]) == int(found[2]) // int(found[3])
 
 
 def test_milliseconds_and_timestamp(loop: str) -> None:
@@ -183,7 +197,7 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
     may happen in between: a run in which they agree is enough, but none may
     exceed what passed on the wall.
     """
-    seen = []
+    tries = []
     for _ in range(5):
         tool = Tool("biolatency", "-Qe", "-d", loop).start()
         before = read_milliseconds(loop)
@@ -192,17 +206,17 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
         wall = 1000 * (time.monotonic() - start)
         spent = read_milliseconds(loop) - before
         tool.stop()
-        found = re.search(r"total: (\d+) usecs, count: 3000", tool.stdout)
-        assert found
+        found = re.search(r"total: (\d+) usecs, count: (\d+)", tool.stdout)
+        assert found and 3000 - int(found[2]) <= max(seen(3000)) - min(seen(3000))
         measured = int(found[1]) / 1000  # each latency is cut to whole microseconds
         assert measured < wall
-        seen.append((measured, spent, wall))
+        tries.append((measured, spent, wall))
         # The disk's clock starts when the request is made; ours after that, by what tracing takes on a busy machine.
         # Without the tracepoint, the time from a request's making to its queue is in the disk's figure only.
         enough = spent <= (measured + 3) * 1.3 + 3000 * TRACING_MS or not SEES_THE_BEGINNING
         if measured - 5 <= spent * 1.3 and enough:
             return
-    raise AssertionError(f"never the same (measured, the kernel's, wall): {seen}")
+    raise AssertionError(f"never the same (measured, the kernel's, wall): {tries}")
 
 
 #: What may pass between the kernel's reading of the clock and the tool's, per request: on an emulated processor the
