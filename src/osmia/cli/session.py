@@ -379,14 +379,20 @@ class Session:
     # -- the end ---------------------------------------------------------
 
     def freeze(self) -> None:
-        """Nothing more is to be counted: take breakpoints off where they are at very many places.
+        """Nothing more is to be counted: take breakpoints off where they are at very many places of this process, too.
 
-        They may be in this process, too (all functions of libc), and slow down what is left to do by more than it
-        takes to remove them.
+        All functions of libc, say: they slow down what is left to do by more than it takes to remove them.  Those of
+        other programs go when this process has gone (see osmia.link.detach).
         """
-        for link in self.links:
-            if len(getattr(link, "places", ())) > _MANY_PLACES and len(link.fds) == 1:
-                link.close()
+        many = [link for link in self.links
+                if len(getattr(link, "places", ())) > _MANY_PLACES and len(link.fds) == 1]  # fmt: skip
+        if many:
+            from osmia.kernel.proc import mapped_inodes
+
+            own = mapped_inodes()
+            for link in many:
+                if not own.isdisjoint([place.inode[1] for place in link.places]):  # type: ignore[attr-defined]
+                    link.close()
 
     def close(self) -> list[Link]:
         """Let everything go but the links, which are returned: closing them takes time (see osmia.link.detach)."""

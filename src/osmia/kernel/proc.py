@@ -112,3 +112,12 @@ def load_averages() -> str:
             return file.read().strip()
     except OSError:
         return "unknown"
+
+
+def mapped_inodes() -> set[int]:
+    """Inode numbers of the files that this process has mapped: its interpreter and libraries."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            return {int(line.split(None, 5)[4]) for line in maps} - {0}
+    except OSError:
+        return set()
