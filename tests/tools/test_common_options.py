@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,13 @@ HEADINGS = {
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
+    "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
+#: What is done for tools that have nothing to show of the rest.
+DONE: dict[str, Callable[[], object]] = {"threadsnoop": lambda: threading.Thread(target=int).start()}
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
@@ -42,6 +47,7 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
+    "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
 }  # fmt: skip
 MINE = '''\
 """Calls of getpgid."""
@@ -71,6 +77,7 @@ def traced(tool: str, *words: str) -> Tool:
         for number in range(23):
             files.openat(f"/no/such/{number}")
         os.spawnlp(os.P_WAIT, "true", "true")
+        DONE.get(tool, int)()
         return running.stop()
 
 

@@ -100,6 +100,8 @@ class Replayed:
         shows = sys.modules.get("osmia.tools._show")
         if shows is not None and isinstance(started, int) and started:
             shows.STARTED = started  # type: ignore[attr-defined]
+        if shows is not None:
+            shows.REPLAYED = True  # type: ignore[attr-defined]
         template = self.unit.template
         if template is not None and template.prepare is not None:
             # What it looks for may be on the machine of the recording only; what it found there is recorded.

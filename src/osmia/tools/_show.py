@@ -14,17 +14,22 @@ if TYPE_CHECKING:
 
 #: When the tool began, as a ``ktime()`` in ns; a replay sets it to that of the recording.
 STARTED = time.monotonic_ns()
+#: Whether events are shown that were recorded: what runs on this machine now has nothing to do with them.
+REPLAYED = False
 
 
-def elapsed(digits: int, *, from_first: bool = False) -> Callable[[int], str]:
-    """A column's ``show``: seconds from the start of the tool, or from the first row, for a ``ktime()`` in ns."""
+def elapsed(digits: int, *, from_first: bool = False, unit: int = 1_000_000_000) -> Callable[[int], str]:
+    """A column's ``show``: the time from the start of the tool, or from the first row, for a ``ktime()`` in ns.
+
+    In seconds, or in units of ``unit`` ns; without ``digits`` a whole number that is not rounded up.
+    """
     first = 0
 
     def show(ktime: int) -> str:
         nonlocal first
         first = first or ktime
         zero = first if from_first else STARTED
-        return f"{(ktime - zero) / 1e9:.{digits}f}"
+        return f"{(ktime - zero) / unit:.{digits}f}" if digits else str((ktime - zero) // unit)
 
     return show
 
