@@ -9,6 +9,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,13 +26,17 @@ HEADINGS = {
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
-    "threadsnoop": "TIME(ms),PID,COMM,FUNC",
+    "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
+    "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
 #: What is done for tools that have nothing to show of the rest.
-DONE: dict[str, Callable[[], object]] = {"threadsnoop": lambda: threading.Thread(target=int).start()}
+DONE: dict[str, Callable[[], object]] = {
+    "naptime": lambda: time.sleep(0.001), "setuids": lambda: os.setuid(os.getuid()),
+    "threadsnoop": lambda: threading.Thread(target=int).start(),
+}  # fmt: skip
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
@@ -47,6 +52,11 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
+    "naptime": {"ts", "at", "suspended", "requested", "pid", "tid", "ppid", "clock", "flags", "ret", "comm", "pcomm",
+                "seconds", "took"},
+    "setuids": {"ts", "pid", "tid", "uid", "euid", "call", "arg0", "arg1", "arg2", "ret", "new_uid", "new_euid", "comm",
+                "syscall", "args"},
+    "sigsnoop": {"ts", "pid", "tid", "sig", "tpid", "ttid", "ret", "code", "comm", "tcomm"},
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
 }  # fmt: skip
 MINE = '''\

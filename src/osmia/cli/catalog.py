@@ -29,7 +29,8 @@ COMMANDS = {
 SUBJECTS = {
     "Processes and CPUs": ("execsnoop", "exitsnoop", "runqlat", "runqlen", "runqslower", "cpudist", "offcputime",
                            "offwaketime", "wakeuptime", "profile", "stackcount", "llcstat", "cpuwalk", "hardirqs",
-                           "softirqs", "syscount", "threadsnoop", "killsnoop", "pidpersec"),
+                           "softirqs", "syscount", "threadsnoop", "naptime", "killsnoop", "sigsnoop",
+                           "pidpersec"),
     "Files and file systems": ("opensnoop", "statsnoop", "filelife", "fileslower", "filetop", "vfsstat", "vfscount",
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "bitesize"),
@@ -37,6 +38,8 @@ SUBJECTS = {
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
     "Locks": ("klockstat", "deadlock"),
+    "Security": ("setuids", "capable"),
+    "Applications": ("bashreadline", "ttysnoop"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
                  "stackcount", "tplist", "bpflist", "inject"),
 }  # fmt: skip
