@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command lines that bcc and bpftrace document for the tools on processes, each run as it is for a moment."""
+"""The command lines that bcc and bpftrace document for these tools, each run as it is for a moment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harness import osmia
 pytestmark = [pytest.mark.kernel, pytest.mark.anywhere]
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "bcc"
-COMMANDS = [line for name in ("processes",) for line in (FIXTURES / f"{name}.txt").read_text().splitlines()]
+COMMANDS = [line for name in ("processes", "locks") for line in (FIXTURES / f"{name}.txt").read_text().splitlines()]
 
 
 def words_of(command: str) -> list[str]:
     """The words, with a process that there is."""
     tool, *words = shlex.split(command)
-    return [tool.removesuffix(".bt"), *[str(os.getpid()) if word == "1216" else word for word in words]]
+    return [tool.removesuffix(".bt"), *[str(os.getpid()) if word in ("123", "125", "1216") else word for word in words]]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_documented_command_runs(command: str) -> None:
     done = osmia(*words_of(command), "--duration", "0.2")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0].startswith(("TIME", "Tracing"))
+    assert done.stdout.splitlines()[0].startswith(("TIME", "Tracing", "Summarize"))

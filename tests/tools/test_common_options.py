@@ -22,7 +22,7 @@ EVENT_TABLES = ["execsnoop", "opensnoop"]
 HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen"]
 #: First line with --csv.
 HEADINGS = {
-    **dict.fromkeys(HISTOGRAMS, "time,key,low,high,count"),
+    **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
@@ -39,7 +39,7 @@ DONE: dict[str, Callable[[], object]] = {
 }  # fmt: skip
 #: Fields of every record with --json, but the last one.
 FIELDS = {
-    **{tool: {"time", "unit", "histograms"} for tool in HISTOGRAMS},
+    **{tool: {"time", "unit", "histograms"} for tool in (*HISTOGRAMS, "futexctn")},
     "execsnoop": {"ts", "pid", "ppid", "uid", "cpu", "ret", "comm", "pcomm", "args", "args_truncated"},
     "offcputime": {"time", "count", "unit", "pid", "tid", "user", "kernel", "comm", "cut"},
     "offwaketime": {"time", "count", "unit", "pid", "tid", "user", "kernel", "comm", "wpid", "wtid", "wuser", "wkernel",

@@ -37,7 +37,7 @@ SUBJECTS = {
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
-    "Locks": ("klockstat", "deadlock"),
+    "Locks": ("klockstat", "futexctn", "deadlock"),
     "Security": ("setuids", "capable"),
     "Applications": ("bashreadline", "ttysnoop"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
