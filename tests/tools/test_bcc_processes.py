@@ -13,13 +13,15 @@ from harness import osmia
 pytestmark = [pytest.mark.kernel, pytest.mark.anywhere]
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "bcc"
-COMMANDS = [line for name in ("processes", "locks") for line in (FIXTURES / f"{name}.txt").read_text().splitlines()]
+FILES = ("processes", "locks", "security")
+COMMANDS = [line for name in FILES for line in (FIXTURES / f"{name}.txt").read_text().splitlines()]
+PIDS = ("123", "125", "181", "1216")
 
 
 def words_of(command: str) -> list[str]:
     """The words, with a process that there is."""
     tool, *words = shlex.split(command)
-    return [tool.removesuffix(".bt"), *[str(os.getpid()) if word in ("123", "125", "1216") else word for word in words]]
+    return [tool.removesuffix(".bt"), *[str(os.getpid()) if word in PIDS else word for word in words]]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -26,6 +26,7 @@ HEADINGS = {
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
+    "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
@@ -34,6 +35,7 @@ HEADINGS = {
 WORDS = {"runqslower": ["0"]}
 #: What is done for tools that have nothing to show of the rest.
 DONE: dict[str, Callable[[], object]] = {
+    "capable": lambda: os.chroot("/"),
     "naptime": lambda: time.sleep(0.001), "setuids": lambda: os.setuid(os.getuid()),
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
@@ -52,6 +54,7 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
+    "capable": {"ts", "pid", "tid", "uid", "cap", "audit", "insetid", "ret", "kernel", "user", "comm", "name"},
     "naptime": {"ts", "at", "suspended", "requested", "pid", "tid", "ppid", "clock", "flags", "ret", "comm", "pcomm",
                 "seconds", "took"},
     "setuids": {"ts", "pid", "tid", "uid", "euid", "call", "arg0", "arg1", "arg2", "ret", "new_uid", "new_euid", "comm",

@@ -42,7 +42,8 @@ class EventsWithStacks(EventsView):
         return [(ring, lambda span: self._with_stacks(span, text))]
 
     def _with_stacks(self, span: bytes, text: Callable[[bytes], str]) -> str:
-        events = self._decoder.objects(span)
+        keep = self._template.keep
+        events = [one for one in self._decoder.objects(span) if keep is None or keep(one)]
         if self._folded and self._mode == "table":
             return "".join([self._line(one) for one in events])
         lines = text(span).split("\n")[: len(events)]
