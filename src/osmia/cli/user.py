@@ -46,7 +46,8 @@ class UserProbes:
         self.copies: dict[str, int] = {}
         only = shared_filter(session.unit, "pid")
         self.pid: int = int(only.value) if only is not None and only.given else 0
-        if session.command is not None and only is not None and not only.given:
+        tree = session.unit.template is not None and session.unit.template.descendants
+        if session.command is not None and only is not None and not only.given and not tree:
             self.pid = session.command.pid  # not what it starts: a probe is for one process, or for all
         self._program = ""
         # A command that has not been started yet is still a copy of this process, whose files are not its own.

@@ -30,6 +30,9 @@ class Template:
     (:attr:`osmia.lang.probes.Prog.names`), and before they are loaded: for sizes
     of maps; only with ``careful``: it is the user who says where, so they are told
     how many places that is and what it costs, and asked when that is very much.
+
+    ``descendants``: with ``-c`` probes of user programs see what the command starts, too.  For that they are
+    put into all processes, so it is for functions that are seldom called.
     """
 
     pictures: tuple[str, ...] = ()
@@ -39,6 +42,7 @@ class Template:
     rings = False
     placed: Callable[[], None] | None = None
     careful = False
+    descendants = False
     lists = False
     banner: Any = ""
 

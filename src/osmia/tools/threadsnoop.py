@@ -76,3 +76,4 @@ tool = event_table(
         Col("func", "FUNC", row=function),
     ],
 )
+tool.descendants = True
