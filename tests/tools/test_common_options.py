@@ -26,16 +26,26 @@ HEADINGS = {
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
-    "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
+    "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"]}
+
+
+def enter_a_line() -> None:
+    """In a bash on a terminal."""
+    from test_bashreadline import bash
+
+    with bash() as shell:
+        shell.enter("true")
+
+
 #: What is done for tools that have nothing to show of the rest.
 DONE: dict[str, Callable[[], object]] = {
-    "capable": lambda: os.chroot("/"),
+    "bashreadline": enter_a_line, "capable": lambda: os.chroot("/"),
     "naptime": lambda: time.sleep(0.001), "setuids": lambda: os.setuid(os.getuid()),
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
@@ -54,6 +64,7 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
+    "bashreadline": {"ts", "pid", "tid", "uid", "command"},
     "capable": {"ts", "pid", "tid", "uid", "cap", "audit", "insetid", "ret", "kernel", "user", "comm", "name"},
     "naptime": {"ts", "at", "suspended", "requested", "pid", "tid", "ppid", "clock", "flags", "ret", "comm", "pcomm",
                 "seconds", "took"},
