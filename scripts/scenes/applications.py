@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 from test_bashreadline import bash
 
 from scenes.stage import Scene, Stage
@@ -15,6 +17,7 @@ class ShellStage(Stage):
         super().__init__()
         self.shell = bash()
         self.names["pid"] = str(self.shell.pid)
+        self.names["terminal"] = os.readlink(f"/proc/{self.shell.pid}/fd/0").rpartition("/")[2]
 
     def close(self) -> None:
         self.shell.close()
@@ -26,6 +29,15 @@ def type_lines(stage: Stage) -> None:
         stage.shell.enter(line)
 
 
+def answer(stage: Stage) -> None:
+    """What a person sees who types."""
+    assert isinstance(stage, ShellStage)
+    for line in ("date -u -d @0", "echo $((6 * 7))"):
+        stage.shell.enter(line)
+
+
 SCENES = {
     "bashreadline": Scene("bashreadline -p {pid}", type_lines, ShellStage),
+    "ttysnoop": Scene("ttysnoop {terminal}", answer, ShellStage),
+    "ttysnoop-json": Scene("ttysnoop --json {terminal}", answer, ShellStage, lines=6),
 }

@@ -26,8 +26,9 @@ from osmia import (
     u64,
 )  # fmt: skip
 from osmia.kernel.caps import NAMES
+from osmia.lang import itself
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
-from osmia.lang.itself import is_itself, itself
+from osmia.lang.itself import is_itself
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.tools import _show
 from osmia.tools._checks import UNKNOWN, Callers, Check, Seen
@@ -125,7 +126,7 @@ def prepare():
     answered.enabled = not there
     # Where there is neither, or that cannot be told, stacks are as good.
     asked.enabled = not there or bool(features.has("fentry") or features.has("kprobe"))
-    itself.value = os.getpid()
+    itself.itself.value = os.getpid()
     tool.view = "osmia.cli.with_stacks:EventsWithStacks" if kernel_stack or user_stack else ""
 
 
