@@ -50,9 +50,10 @@ OSMIA, PATIENCE = "osmia", 20.0
 
 
 class Cost(NamedTuple):
-    """Of one round: ns of all programs for an event, and (name, runs an event, ns a run, instructions) of each."""
+    """Of one round: ns of all programs for an event; events; of each program name, runs an event, ns a run, size."""
 
     event: float
+    made: int
     each: tuple[tuple[str, float, float, int], ...]
 
 
@@ -125,7 +126,7 @@ def measured(tool: Tool, load: str, kind: str, path: str, rate: int, seconds: fl
     left_behind(before)
     ran = [(id, n - runs.get(id, (0, 0))[0], ns - runs.get(id, (0, 0))[1]) for id, (n, ns) in after.items()]
     each = [(names[id][0], n / made, ns / n, names[id][1]) for id, n, ns in ran if n > made // 50]
-    return Cost(sum(ns for _, _, ns in ran) / made, tuple(each))
+    return Cost(sum(ns for _, _, ns in ran) / made, made, tuple(each))
 
 
 def disk(folder: str) -> str:

@@ -3,6 +3,7 @@
 //
 //   load open PATH RATE SECONDS    opens of PATH
 //   load fail PATH RATE SECONDS    opens of the last part of PATH below a descriptor that is not open: no open is faster
+//   load mix PATH RATE SECONDS     opens of 4,096 paths of many lengths that end as PATH does, under 64 names in turn
 //   load exec PATH RATE SECONDS    processes that execute PATH, which is a link to this program
 //   load read PATH RATE SECONDS    reads of 4 KiB of the block device PATH, past the page cache
 //   load call PATH RATE SECONDS    calls of getppid(); PATH is not used
@@ -21,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -55,6 +57,30 @@ static void once_open(const char *path)
 static void once_fail(const char *path)
 {
 	openat(1000, path, O_RDONLY);
+}
+
+static void once_mix(const char *path)
+{
+	static char *paths[4096], names[64][16];
+	static unsigned number;
+
+	if (!number) {
+		const char *last = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+
+		for (unsigned i = 0; i < 4096; i++) {
+			char text[512] = "/osmia-bench-missing-tree";
+
+			for (unsigned level = 0; level <= i % 9; level++)
+				sprintf(text + strlen(text), "/%x-level-%u", i * 2654435761u >> (level + 4), level);
+			sprintf(text + strlen(text), "/%.200s", last);
+			paths[i] = strdup(text);
+		}
+		for (unsigned i = 0; i < 64; i++)
+			sprintf(names[i], "worker/%u", i * 37);
+	}
+	if (number % 64 == 0)
+		prctl(PR_SET_NAME, names[number / 64 % 64]);
+	open(paths[number++ % 4096], O_RDONLY);
 }
 
 static void once_exec(const char *path)
@@ -146,7 +172,7 @@ static const struct {
 	const char *name;
 	void (*once)(const char *);
 } kinds[] = {
-	{ "open", once_open }, { "fail", once_fail }, { "exec", once_exec }, { "read", once_read },
+	{ "open", once_open }, { "fail", once_fail }, { "mix", once_mix }, { "exec", once_exec }, { "read", once_read },
 	{ "call", once_call }, { "switch", once_switch }, { "connect", once_connect },
 };
 

@@ -31,8 +31,10 @@ STATS = "/proc/sys/kernel/bpf_stats_enabled"
 FLAT_OUT = 0
 #: First starts of a tool: with the object that osmia brought along, and as if it had brought none.
 EMPTY, COMPILING = "empty cache", "compiling"
-#: (what kind of open, opens a second): of a file that is not there, or below a descriptor that is not open.
-STORMS = (("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000), ("fail", FLAT_OUT))
+#: (what kind of open, opens a second): of a file that is not there, below a descriptor that is not open, of many.
+STORMS = (("open", 10_000), ("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000),
+          ("fail", FLAT_OUT), ("mix", FLAT_OUT))  # fmt: skip
+KINDS = {"open": "", "fail": ", bad descriptor", "mix": ", many paths and names"}
 BIO, RUNQ = "Tracing block device I/O", "Tracing run queue latency"
 #: tool -> (load kind, what osmia shows first, [(peer's name, its command, what it shows first)])
 TOOLS = {
@@ -166,7 +168,7 @@ def starts(bench: Bench) -> list[str]:
 
 def asked(kind: str, rate: int) -> str:
     """A storm in words."""
-    return (f"{rate:,}/s" if rate else "flat out") + (", bad descriptor" if kind == "fail" else "")
+    return (f"{rate:,}/s" if rate else "flat out") + KINDS[kind]
 
 
 def storms(bench: Bench) -> list[str]:
@@ -174,8 +176,10 @@ def storms(bench: Bench) -> list[str]:
     out = ["## A storm of opens from one process", "",
            "| opens | | reached | opens made | rows | reported lost | unaccounted | rows + lost = made "
            "| reader CPU, ns a row |", "|---|---|--:|--:|--:|--:|--:|:-:|--:|"]  # fmt: skip
-    tools = [bench.osmia("opensnoop", None), bench.too_small(), *bench.peers("opensnoop")]
+    small = bench.too_small()
+    everyone = [bench.osmia("opensnoop", None), small, *bench.peers("opensnoop")]
     for kind, rate in STORMS:
+        tools = [tool for tool in everyone if tool != small or kind != "mix"]  # which traces one name only
         runs: list[list[Storm]] = [[] for _ in tools]
         bare = []
         for i in range(bench.args.storms):

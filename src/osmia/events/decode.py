@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 
 from osmia.lang.codec import converter, struct_code
-from osmia.lang.types import Bytes, Comm, Str, Strs
+from osmia.lang.types import Bytes, Comm, Path, Str, Strs
 from osmia.views.escape import escape
 
 TYPE_CHECKING = False
@@ -37,6 +37,8 @@ CUT = "..."
 _CUT_STRINGS = 1 << 31
 _U32 = struct.Struct("<I")
 _NUL = b"\0"
+#: The count word of a tail with one string, which was not cut: an absolute path.
+_ONE = b"\1\0\0\0"
 
 
 class Texts(dict):  # type: ignore[type-arg]
@@ -84,8 +86,25 @@ def tail_of(kind: Any) -> Callable[[bytes], Any]:
     def decode(raw: bytes) -> Any:
         word: int = _U32.unpack_from(raw)[0]
         count = word & ~_CUT_STRINGS
-        parts = [part.decode("utf-8", "surrogateescape") for part in raw[4:].split(_NUL)[:count]]
+        parts = raw[4:].decode("utf-8", "surrogateescape").split("\0")[:count]
         return kind.show(parts, word >= _CUT_STRINGS)
+
+    return decode
+
+
+def shown_path(kind: Any) -> Callable[[bytes], str]:
+    """From the raw tail of a ``Path`` to its text, safe for a terminal: a fifth of a microsecond for most.
+
+    Paths that do not repeat must not cost more than those that are looked up.
+    """
+    whole = tail_of(kind)
+
+    def decode(raw: bytes) -> str:
+        if raw[:4] == _ONE:
+            text = raw[4:].partition(_NUL)[0].decode("utf-8", "surrogateescape")
+        else:
+            text = whole(raw)
+        return text if text.isprintable() else escape(text)
 
     return decode
 
@@ -135,7 +154,10 @@ class Plan:
             if issubclass(tail.type, Strs):
                 self.tail_start -= 4  # its count word
             if tail.name in fields:
-                self.env["S"] = Texts(_compose(tail_of(tail.type), shows.get(tail.name), escaped))
+                show = shows.get(tail.name)
+                plain = escaped and show is None and issubclass(tail.type, Path)
+                make = shown_path(tail.type) if plain else _compose(tail_of(tail.type), show, escaped)
+                self.env["S"] = Texts(make, 8192)
                 self.values[tail.name] = "S[t]"
 
     def _value(self, i: int, field: Field, show: Callable[[Any], Any] | None, escaped: bool) -> str:
