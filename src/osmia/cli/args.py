@@ -69,7 +69,7 @@ class Parser:
 
     def also(self, owner: Option, other: Option) -> None:
         """What is left of the flags of ``other``, which ``owner`` stands for, is ``owner``'s."""
-        if owner.type is other.type:
+        if owner.type is other.type and owner in self.shown:
             for flag in self.shown.pop(other, []):
                 self.flags[flag] = owner
                 self.shown[owner].append(flag)

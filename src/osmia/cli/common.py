@@ -187,10 +187,11 @@ def parser_of(unit: Unit, common: Common) -> Parser:
         if option is not None and option.parse is None:
             option.parse = parse
     parser = Parser(unit.name, [*own, *filters, *common.options(unit)])
-    # A tool may declare a common option anew, to give it another letter or text (bcc's -j for --json).
+    # A tool may declare a common option anew, to give it another letter or text (bcc's -j for --json), or an argument.
+    declared = {**parser.flags, **{one.flags[0]: one for one in parser.arguments}}
     for name, option in list(vars(common).items()):
         if isinstance(option, Option):
-            owner = parser.flags.get(option.flags[-1])
+            owner = declared.get(option.flags[-1])
             if owner is not None and owner is not option:
                 parser.also(owner, option)
                 setattr(common, name, owner)
