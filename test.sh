@@ -40,6 +40,10 @@ command -v clang >/dev/null || ls /usr/bin/clang-[0-9]* >/dev/null 2>&1 || need 
 need bpftool bpftool linux-tools-common
 need setpriv util-linux
 need losetup util-linux mount
+need mkfs.ext4 e2fsprogs
+need mkfs.xfs xfsprogs
+need mkfs.btrfs btrfs-progs
+need mkfs.f2fs f2fs-tools
 need ip iproute2
 need objcopy binutils
 has_sdt() { echo '#include <sys/sdt.h>' | gcc -E - >/dev/null 2>&1; }

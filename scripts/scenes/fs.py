@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes of operations on file systems."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from filesystems import Worker, mounted
+
+from scenes.stage import Scene, Stage
+
+SIZES = (4096, 16384, 65536)
+
+
+class SystemStage(Stage):
+    """A new file system, and a process that writes and reads a file there."""
+
+    def __init__(self, system: str) -> None:
+        super().__init__()
+        self._mounted = mounted(system)
+        self.place: Path = self._mounted.__enter__()
+        self.worker = Worker(self.records)
+        self.names["pid"] = str(self.worker.pid)
+
+    def records(self) -> None:
+        """Records that are synced one by one, and read again."""
+        fd = os.open(self.place / "journal", os.O_RDWR | os.O_CREAT, 0o600)
+        for number in range(24):
+            os.pwrite(fd, b"x" * SIZES[number % 3], number << 16)
+            if number % 4 == 3:
+                os.fsync(fd)
+        for number in range(200):
+            os.pread(fd, 4096, number << 12)
+        os.close(fd)
+
+    def close(self) -> None:
+        self._mounted.__exit__(None, None, None)
+
+
+def stage(system: str):  # type: ignore[no-untyped-def]
+    return lambda: SystemStage(system)
+
+
+def write_and_read(stage: Stage) -> None:
+    assert isinstance(stage, SystemStage)
+    stage.worker.work()
+    time.sleep(0.1)
+
+
+SCENES = {
+    name: scene
+    for system in ("ext4", "xfs", "btrfs")
+    for name, scene in {
+        f"{system}slower": Scene(f"{system}slower -p {{pid}} 0.5", write_and_read, stage(system), lines=12),
+        f"{system}slower-all": Scene(f"{system}slower -p {{pid}} 0", write_and_read, stage(system), lines=16),
+        f"{system}dist": Scene(f"{system}dist -p {{pid}}", write_and_read, stage(system), lines=60),
+        f"{system}dist-interval": Scene(f"{system}dist -m -p {{pid}} 1 2", write_and_read, stage(system), lines=30),
+    }.items()
+} | {
+    f"{system}{kind}": Scene(f"{system}{kind}", lambda _: time.sleep(0.1))
+    for system in ("nfs", "f2fs", "zfs")
+    for kind in ("slower", "dist")
+}
