@@ -49,6 +49,17 @@ def write_and_read(stage: Stage) -> None:
     time.sleep(0.1)
 
 
+def write_back(stage: Stage) -> None:
+    """A thousand new pages, and a sync."""
+    assert isinstance(stage, SystemStage)
+    fd = os.open(stage.place / "new", os.O_WRONLY | os.O_CREAT, 0o600)
+    for _ in range(1000):
+        os.write(fd, b"x" * 4096)
+    os.close(fd)
+    os.sync()
+    stage.worker.work()
+
+
 SCENES = {
     name: scene
     for system in ("ext4", "xfs", "btrfs")
@@ -62,4 +73,6 @@ SCENES = {
     f"{system}{kind}": Scene(f"{system}{kind}", lambda _: time.sleep(0.1))
     for system in ("nfs", "f2fs", "zfs")
     for kind in ("slower", "dist")
+} | {
+    "writeback": Scene("writeback", write_back, stage("ext4"), lines=16),
 }

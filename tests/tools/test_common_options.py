@@ -20,8 +20,8 @@ pytestmark = pytest.mark.kernel
 
 #: Tools about one file system.
 SYSTEMS = ("ext4", "xfs", "btrfs", "nfs", "f2fs", "zfs")
-#: Those that have nothing to show where there is no such file system.
-MAY_BE_EMPTY = [f"{system}slower" for system in SYSTEMS[1:]]
+#: Tools that have nothing to show where there is no such file system, or just then.
+MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "writeback"]
 EVENT_TABLES = ["execsnoop", "opensnoop"]
 HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen",
               *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
@@ -30,6 +30,7 @@ HEADINGS = {
     **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
+    "writeback": "TIME,DEVICE,PAGES,REASON,ms",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
     "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
@@ -72,6 +73,7 @@ FIELDS = {
        for system in SYSTEMS},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
+    "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
     "bashreadline": {"ts", "pid", "tid", "uid", "command"},
     "capable": {"ts", "pid", "tid", "uid", "cap", "audit", "insetid", "ret", "kernel", "user", "comm", "name"},
