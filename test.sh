@@ -40,6 +40,7 @@ command -v clang >/dev/null || ls /usr/bin/clang-[0-9]* >/dev/null 2>&1 || need 
 need bpftool bpftool linux-tools-common
 need setpriv util-linux
 need losetup util-linux mount
+need swapon util-linux mount
 need mkfs.ext4 e2fsprogs
 need mkfs.xfs xfsprogs
 need mkfs.btrfs btrfs-progs

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from filesystems import Worker, mounted
+from swapped import Swapped, swap_space
 
 from scenes.stage import Scene, Stage
 
@@ -37,6 +38,27 @@ class SystemStage(Stage):
 
     def close(self) -> None:
         self._mounted.__exit__(None, None, None)
+
+
+class SwapStage(Stage):
+    """A process with memory in swap space."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._space = swap_space()
+        self._space.__enter__()
+        self.process = Swapped(2048)
+        self.process.push_out()
+
+    def close(self) -> None:
+        self.process.__exit__()
+        self._space.__exit__(None, None, None)
+
+
+def touch(stage: Stage) -> None:
+    assert isinstance(stage, SwapStage)
+    stage.process.touch()
+    time.sleep(1.2)
 
 
 def stage(system: str):  # type: ignore[no-untyped-def]
@@ -74,5 +96,6 @@ SCENES = {
     for system in ("nfs", "f2fs", "zfs")
     for kind in ("slower", "dist")
 } | {
+    "swapin": Scene("swapin", touch, SwapStage),
     "writeback": Scene("writeback", write_back, stage("ext4"), lines=16),
 }

@@ -35,6 +35,7 @@ HEADINGS = {
     "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
+    "swapin": "COMM,PID,COUNT",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     **{f"{system}slower": "ENDTIME_us,TASK,PID,TYPE,BYTES,OFFSET_b,LATENCY_us,FILE" for system in SYSTEMS},
 }  # fmt: skip
@@ -71,7 +72,7 @@ FIELDS = {
     **{f"{system}dist": {"time", "unit", "histograms", "section"} for system in SYSTEMS},
     **{f"{system}slower": {"ts", "ns", "offset", "size", "pid", "tid", "kind", "comm", "file", "type"}
        for system in SYSTEMS},
-    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
+    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
