@@ -40,6 +40,37 @@ class SystemStage(Stage):
         self._mounted.__exit__(None, None, None)
 
 
+class ReadStage(Stage):
+    """A file of which nothing is in memory, and a process that reads the pages ``numbers``."""
+
+    def __init__(self, numbers: range) -> None:
+        super().__init__()
+        self._mounted = mounted("ext4")
+        self.file = self._mounted.__enter__() / "data"
+        self.file.write_bytes(b"x" * (8 << 20))
+        os.sync()
+        fd = os.open(self.file, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+        self.worker = Worker(lambda: self.read(numbers))
+        self.names["pid"] = str(self.worker.pid)
+
+    def read(self, numbers: range) -> None:
+        fd = os.open(self.file, os.O_RDONLY)
+        for number in numbers:
+            os.pread(fd, 4096, number << 12)
+            time.sleep(0.001)
+        os.close(fd)
+
+    def close(self) -> None:
+        self._mounted.__exit__(None, None, None)
+
+
+def read_it(stage: Stage) -> None:
+    assert isinstance(stage, ReadStage)
+    stage.worker.work()
+
+
 class SwapStage(Stage):
     """A process with memory in swap space."""
 
@@ -96,6 +127,8 @@ SCENES = {
     for system in ("nfs", "f2fs", "zfs")
     for kind in ("slower", "dist")
 } | {
+    "readahead": Scene("readahead -p {pid}", read_it, lambda: ReadStage(range(100))),
+    "readahead-random": Scene("readahead -p {pid}", read_it, lambda: ReadStage(range(3, 2000, 119))),
     "swapin": Scene("swapin", touch, SwapStage),
     "writeback": Scene("writeback", write_back, stage("ext4"), lines=16),
 }

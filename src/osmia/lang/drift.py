@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists
 from osmia.lang.membership import task_in_cgroup
-from osmia.lang.types import Kernel, KStruct, s64, u32
+from osmia.lang.types import Kernel, KStruct, s64, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
+MappingPtr = Kernel["struct address_space"]
 
 
 def loops_are_long():
@@ -121,3 +122,18 @@ def request_disk(request):
 
 def _number(disk):
     return disk.major << 20 | disk.first_minor
+
+
+class page___with_index(KStruct):
+    """A page of a file; the first page of a folio is where the folio is (5.16), and has the same fields.
+
+    acc53a0b4c15 ("mm: rename page->index to page->__folio_index", 6.16) left the index to the folio alone.
+    """
+
+    mapping: MappingPtr
+    index: u64
+
+
+def page_of_file(page):
+    """``page``, or a folio as one, with ``mapping`` and ``index``: for kernels whose pages have an index."""
+    return cast(page, page___with_index)
