@@ -44,8 +44,8 @@ TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {
     "bashreadline": 2, "biostacks": 2, "capable": 1, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2,
-    "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "softirqs": 2, "swapin": 1, "syscount": 2,
-    "threadsnoop": 1, "wakeuptime": 2, "writeback": 2,
+    "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "softirqs": 2, "swapin": 1,
+    "syscount": 2, "threadsnoop": 1, "wakeuptime": 2, "writeback": 2,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")
