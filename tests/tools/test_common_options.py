@@ -36,6 +36,7 @@ HEADINGS = {
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     "swapin": "COMM,PID,COUNT",
+    "vfsstat": "WHAT,COUNT",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     **{f"{system}slower": "ENDTIME_us,TASK,PID,TYPE,BYTES,OFFSET_b,LATENCY_us,FILE" for system in SYSTEMS},
 }  # fmt: skip
@@ -74,6 +75,8 @@ FIELDS = {
     **{f"{system}slower": {"ts", "ns", "offset", "size", "pid", "tid", "kind", "comm", "file", "type"}
        for system in SYSTEMS},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
+    "vfsstat": {"time", "rows"},
+    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},

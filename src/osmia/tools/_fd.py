@@ -9,12 +9,13 @@ still what it was at the entry; only then may ``file`` be looked into.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, current, read_kernel
+from osmia.lang.builtins import cast, current, exists, read_kernel
 from osmia.lang.types import u64
 
 OVERLAYFS = 0x794C7630  # include/uapi/linux/magic.h
 #: Of ``file.f_inode.i_mode``: include/uapi/linux/stat.h.
 S_IFMT, S_IFREG, S_IFDIR = 0o170000, 0o100000, 0o040000
+FMODE_CREATED = 0x100000  # include/linux/fs.h, since 4.19
 
 
 def file_of(fd):
@@ -57,3 +58,11 @@ def real_file(file):
 def name_of(file):
     """Address of the file's name, without directories: for ``kernel_str``, or a field ``Str``."""
     return file.f_path.dentry.d_name.name
+
+
+def created(fd):
+    """Whether the call that has returned ``fd`` made the file; without the kernel's types nobody knows, and so not."""
+    if not exists("struct task_struct"):
+        return False
+    file = file_of(fd)
+    return bool(file) and file.f_mode & FMODE_CREATED != 0

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes of the tools that look at calls on files."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from script import Script
+
+from scenes.stage import Scene, Stage
+
+#: A small program that builds something: reads its sources, writes into a temporary file, and gives it a name at last.
+BUILD = """
+os.mkdir("out")
+for n in range(40):
+    fd = os.open("main.c", os.O_RDONLY)
+    while os.read(fd, 4096):
+        pass
+    os.close(fd)
+    fd = os.open("out/main.tmp", os.O_CREAT | os.O_WRONLY)
+    for _ in range(5):
+        os.write(fd, b"x" * 3000)
+    os.fsync(fd)
+    os.close(fd)
+    os.rename("out/main.tmp", "out/main.o")
+    fd = os.open(f"out/lock-{n}", os.O_CREAT | os.O_WRONLY)
+    os.close(fd)
+    time.sleep(0.05)
+    os.unlink(f"out/lock-{n}")
+os.unlink("out/main.o")
+os.rmdir("out")
+"""
+
+
+class ScriptStage(Stage):
+    """A program in a directory of its own, that is stopped until it is to be seen."""
+
+    def __init__(self, work: str = BUILD, name: str = "build") -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="project-", dir="/var/tmp"))
+        (self.directory / "main.c").write_bytes(b"x" * 10_000)
+        self.script = Script(work, cwd=self.directory, name=name)
+        self.names.update(pid=str(self.script.pid), directory=str(self.directory))
+
+    def close(self) -> None:
+        self.script.end()
+        shutil.rmtree(self.directory)
+
+
+def go(stage: Stage) -> None:
+    assert isinstance(stage, ScriptStage)
+    stage.script.go()
+
+
+SCENES = {
+    "vfsstat": Scene("vfsstat 1 3", lambda _: time.sleep(3)),
+    "vfsstat-pid": Scene("vfsstat -p {pid} 1 3", go, ScriptStage),
+    "vfsstat-json": Scene("vfsstat --json -p {pid}", go, ScriptStage),
+}
