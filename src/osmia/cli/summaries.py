@@ -238,12 +238,12 @@ class CountView(View):
         return entries[: int(template.most) or None]
 
     def _difference(self, name: str, table: Map) -> dict[Any, Any]:
-        """What was added to each number since the last time; what is no number, as it is."""
+        """What was added to each number since the last time, also to those of a structure; the rest as it is."""
         now, before = self._named(table.items()), self._before.get(name, {})
         self._before[name] = now
-        new = {key: value - before.get(key, 0) if isinstance(value, int) else value for key, value in now.items()}
+        new = {key: _added(value, before.get(key)) for key, value in now.items()}
         # In the order of the keys, not of the kernel's table: those of one count are shown so.
-        return {key: new[key] for key in _ordered(new) if new[key] or not isinstance(new[key], int)}
+        return {key: new[key] for key in _ordered(new) if _something(new[key])}
 
     def _named(self, items: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
         """By key, or by the name that the template has for a key."""
@@ -289,6 +289,28 @@ class CountView(View):
         from osmia.cli.page import page
 
         return page(self._session.out.fd, clear=not self._template.screen)
+
+
+def _added(now: Any, before: Any) -> Any:
+    """``now`` without ``before``; all of it where it is less: removed to make room for others, and counted anew."""
+    if before is None:
+        return now
+    if isinstance(now, int):
+        return now - before if now >= before else now
+    if not isinstance(now, Event):
+        return now
+    fields = vars(now).items()
+    if any(isinstance(value, int) and value < getattr(before, field) for field, value in fields):
+        return now
+    return type(now)(**{field: _added(value, getattr(before, field)) for field, value in fields})
+
+
+def _something(new: Any) -> bool:
+    """Whether something was added: what is no number is always shown."""
+    if isinstance(new, Event):
+        numbers = [value for value in vars(new).values() if isinstance(value, int)]
+        return any(numbers) or not numbers
+    return not isinstance(new, int) or bool(new)
 
 
 def field_kinds(table: Map) -> dict[str, Any]:
