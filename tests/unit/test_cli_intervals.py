@@ -54,3 +54,17 @@ def test_what_is_no_number_stays_as_it_is() -> None:
     names[1] = "one"
     counts: Any = Hash[u32, u64]()
     assert shown(counts, [{1: 2}, {1: 5}], {"name": names}) == [[{"key": 1, "name": "one"}]] * 2
+
+
+def test_a_map_that_is_taken_is_empty_afterwards() -> None:
+    """And is not subtracted; in a recording, where no map is live, it is."""
+    counts: Any = Hash[u32, u64]()
+    counts.live = object()
+    counts.take = lambda: [(1, 5)]
+    view = CountView.__new__(CountView)
+    view._template = count_table(counts, [Col("key")], taken=True)
+    view._before = {}
+    assert [[(one.key, one.count) for one in view._new()] for _ in range(2)] == [[(1, 5)], [(1, 5)]]
+    counts.live = None
+    counts[1] = 7
+    assert [[(one.key, one.count) for one in view._new()] for _ in range(2)] == [[(1, 7)], []]

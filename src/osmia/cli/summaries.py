@@ -239,8 +239,9 @@ class CountView(View):
 
     def _difference(self, name: str, table: Map) -> dict[Any, Any]:
         """What was added to each number since the last time, also to those of a structure; the rest as it is."""
-        now, before = self._named(table.items()), self._before.get(name, {})
-        self._before[name] = now
+        taken = self._template.taken and table.live is not None  # a recording has its tables as they grow
+        now, before = self._named(table.take() if taken else table.items()), self._before.get(name, {})
+        self._before[name] = {} if taken else now
         new = {key: _added(value, before.get(key)) for key, value in now.items()}
         # In the order of the keys, not of the kernel's table: those of one count are shown so.
         return {key: new[key] for key in _ordered(new) if _something(new[key])}

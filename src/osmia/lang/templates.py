@@ -221,6 +221,7 @@ class CountTable(Template):
     where the user says nothing; 0 for only one, at the end.  ``name`` says what a key is called: an entry has
     that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown before,
     each summary is a page of its own: the time and the load averages stand above it, and a terminal is cleared first.
+    With ``taken`` the maps are emptied by each summary, so that keys that come and go do not fill them.
     """
 
     def __init__(
@@ -239,6 +240,7 @@ class CountTable(Template):
         text: Callable[[list[Any], float], str] | None = None,
         interval: float = 0.0,
         screen: Any = None,
+        taken: bool = False,
     ) -> None:
         self.map = map
         self.columns = columns
@@ -253,6 +255,7 @@ class CountTable(Template):
         self.text = text
         self.interval = interval
         self.screen = screen
+        self.taken = taken
 
 
 class Declared(Template):
@@ -453,7 +456,8 @@ def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
     the seconds they took; ``interval`` is how often, where the user says
     nothing; ``name`` makes a name of a key, and adds up what has the same one;
     ``screen`` is the option that keeps a terminal from being cleared before each
-    page of a table that is read as ``top`` is; ``prepare`` is called when options
+    page of a table that is read as ``top`` is; ``taken`` (True) empties the maps with
+    each summary, for keys that come and go; ``prepare`` is called when options
     have values.  ``careful`` and ``placed`` are for tools whose user says where
     they attach (:class:`osmia.lang.templates.Template`).
 
