@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -50,6 +51,42 @@ class ScriptStage(Stage):
         shutil.rmtree(self.directory)
 
 
+class Output(ScriptStage):
+    """The same with a directory for the output that is there from the start."""
+
+    def __init__(self) -> None:
+        super().__init__(BUILD.replace('os.mkdir("out")', "").replace('os.rmdir("out")', ""))
+        (self.directory / "out").mkdir()
+
+
+class PipeStage(Stage):
+    """A shell script of which one end of a pipe waits for the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path("/tmp/script")
+        writer = "(sleep 0.5; echo result; sleep 0.2; echo another)"
+        self.path.write_text(f"#!/bin/sh\n{writer} | while read line; do :; done\n")
+        self.path.chmod(0o755)
+        self.names["command"] = str(self.path)
+
+    def close(self) -> None:
+        self.path.unlink()
+
+
+def nothing(_: Stage) -> None:
+    """The tool starts what is to be seen."""
+
+
+def syncing() -> None:
+    """Writes that wait for the disk: O_SYNC."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        fd = os.open(f"{directory}/journal", os.O_CREAT | os.O_WRONLY | os.O_SYNC)
+        for _ in range(10):
+            os.write(fd, bytes(1 << 20))
+        os.close(fd)
+
+
 def go(stage: Stage) -> None:
     assert isinstance(stage, ScriptStage)
     stage.script.go()
@@ -59,4 +96,12 @@ SCENES = {
     "vfsstat": Scene("vfsstat 1 3", lambda _: time.sleep(3)),
     "vfsstat-pid": Scene("vfsstat -p {pid} 1 3", go, ScriptStage),
     "vfsstat-json": Scene("vfsstat --json -p {pid}", go, ScriptStage),
+    "filetop": Scene("filetop -C -r 8 1 2", lambda _: time.sleep(2)),
+    "filetop-directory": Scene("filetop -C --write-only -d {directory}/out -p {pid} 10", go, Output),
+    "filetop-all": Scene("filetop -a -C -s writes -r 6 1 1", lambda _: time.sleep(1)),
+    "filetop-json": Scene("filetop --json -p {pid} 10", go, ScriptStage),
+    "dirtop": Scene("dirtop -C 1 2", lambda _: time.sleep(2)),
+    "dirtop-project": Scene("dirtop -C -d {directory},{directory}/* -p {pid} 10", go, Output),
+    "fileslower": Scene("fileslower 5", lambda _: syncing()),
+    "fileslower-all": Scene("fileslower -a 100 -n script -c {command}", nothing, PipeStage),
 }

@@ -58,6 +58,12 @@ DONE: dict[str, Callable[[], object]] = {
     "naptime": lambda: time.sleep(0.001), "setuids": lambda: os.setuid(os.getuid()),
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
+    "vfsstat": "WHAT,COUNT", "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
+    "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
+    **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
+}  # fmt: skip
+#: What makes a tool have something to show that would not always have it.
+WORDS = {"runqslower": ["0"], "fileslower": ["0"]}
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in (*HISTOGRAMS, "futexctn")},
@@ -76,6 +82,8 @@ FIELDS = {
        for system in SYSTEMS},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
     "vfsstat": {"time", "rows"},
+    **{tool: {"time", "rows"} for tool in ("vfsstat", "filetop", "dirtop")},
+    "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},

@@ -36,6 +36,8 @@ SUBJECTS = {
                                "ext4slower", "ext4dist", "xfsslower", "xfsdist", "btrfsslower", "btrfsdist",
                                "nfsslower", "nfsdist", "f2fsslower", "f2fsdist", "zfsslower", "zfsdist", "readahead",
                                "writeback"),
+                               "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop", "dirtop",
+                               "filegone", "sofdsnoop"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "bitesize"),
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "gethostlatency", "solisten", "bindsnoop"),
