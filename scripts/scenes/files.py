@@ -39,11 +39,11 @@ os.rmdir("out")
 class ScriptStage(Stage):
     """A program in a directory of its own, that is stopped until it is to be seen."""
 
-    def __init__(self, work: str = BUILD, name: str = "build") -> None:
+    def __init__(self, work: str = BUILD, name: str = "build", before: str = "") -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="project-", dir="/var/tmp"))
         (self.directory / "main.c").write_bytes(b"x" * 10_000)
-        self.script = Script(work, cwd=self.directory, name=name)
+        self.script = Script(work, before=before, cwd=self.directory, name=name)
         self.names.update(pid=str(self.script.pid), directory=str(self.directory))
 
     def close(self) -> None:
@@ -57,6 +57,20 @@ class Output(ScriptStage):
     def __init__(self) -> None:
         super().__init__(BUILD.replace('os.mkdir("out")', "").replace('os.rmdir("out")', ""))
         (self.directory / "out").mkdir()
+
+
+#: What an editor does with a file of which it keeps the version before.
+EDIT = """
+os.rename("main.c", "main.c~")
+os.close(os.open("main.c", os.O_CREAT | os.O_WRONLY))
+os.unlink(".main.c.swp")
+os.rename("old", "new")
+os.rmdir("new")
+"""
+
+
+def editor() -> ScriptStage:
+    return ScriptStage(EDIT, "editor", before='open(".main.c.swp", "w").close()\nos.mkdir("old")')
 
 
 class PipeStage(Stage):
@@ -102,6 +116,10 @@ SCENES = {
     "filetop-json": Scene("filetop --json -p {pid} 10", go, ScriptStage),
     "dirtop": Scene("dirtop -C 1 2", lambda _: time.sleep(2)),
     "dirtop-project": Scene("dirtop -C -d {directory},{directory}/* -p {pid} 10", go, Output),
+    "filegone": Scene("filegone -p {pid}", go, editor),
+    "filegone-full": Scene("filegone -F -p {pid}", go, editor),
+    "filelife": Scene("filelife -n build", go, lambda: ScriptStage(BUILD.replace("40", "5"))),
+    "filelife-json": Scene("filelife -F --json -n build", go, lambda: ScriptStage(BUILD.replace("40", "2"))),
     "fileslower": Scene("fileslower 5", lambda _: syncing()),
     "fileslower-all": Scene("fileslower -a 100 -n script -c {command}", nothing, PipeStage),
 }

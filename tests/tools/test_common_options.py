@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import FEW_PROGRAMS, TOOLS, Files, Tool, each_kind, osmia, told
+from stir import stir
 
 pytestmark = pytest.mark.kernel
 
@@ -59,6 +60,7 @@ DONE: dict[str, Callable[[], object]] = {
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
     "vfsstat": "WHAT,COUNT", "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
+    "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
     "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
 }  # fmt: skip
@@ -83,6 +85,8 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
     "vfsstat": {"time", "rows"},
     **{tool: {"time", "rows"} for tool in ("vfsstat", "filetop", "dirtop")},
+    "filegone": {"ts", "pid", "tid", "action", "comm", "names", "names_truncated", "what", "file"},
+    "filelife": {"ts", "root", "pid", "tid", "action", "comm", "names", "names_truncated", "age_ns", "age", "file"},
     "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
@@ -126,6 +130,7 @@ def traced(tool: str, *words: str) -> Tool:
             files.openat(f"/no/such/{number}")
         os.spawnlp(os.P_WAIT, "true", "true")
         DONE.get(tool, int)()
+        stir()
         return running.stop()
 
 
