@@ -73,6 +73,48 @@ def editor() -> ScriptStage:
     return ScriptStage(EDIT, "editor", before='open(".main.c.swp", "w").close()\nos.mkdir("old")')
 
 
+#: A program looks for its configuration where it might be.
+LOOK = """
+for place in ("./server.conf", "/etc/server/server.conf", "/usr/local/etc/server.conf", "/etc/hosts"):
+    os.path.exists(place)
+"""
+#: A data base makes sure of a transaction: journal, directory, data, everything.
+SAVE = """
+os.write(journal, b"x" * 5000)
+os.fsync(journal)
+os.fsync(here)
+os.pwrite(data, b"x" * 100_000, 0)
+os.fdatasync(data)
+os.sync()
+"""
+OPEN = """
+journal, data = [os.open(name, os.O_CREAT | os.O_WRONLY) for name in ("journal", "data")]
+here = os.open(".", os.O_RDONLY)
+"""
+#: Shared memory: made, attached, left, removed, and looked for once more.
+SHARE = """
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes, libc.shmdt.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int], [ctypes.c_void_p]
+number = libc.shmget(0x78020001, 1 << 20, 0o1666)
+address = libc.shmat(number, None, 0)
+libc.shmdt(address)
+libc.shmctl(number, 0, None)
+libc.shmget(0x78020001, 1 << 20, 0o666)
+"""
+
+
+def looking() -> ScriptStage:
+    return ScriptStage(LOOK, "server")
+
+
+def saving() -> ScriptStage:
+    return ScriptStage(SAVE, "database", before=OPEN)
+
+
+def sharing() -> ScriptStage:
+    return ScriptStage(SHARE, "server")
+
+
 class PipeStage(Stage):
     """A shell script of which one end of a pipe waits for the other."""
 
@@ -106,6 +148,8 @@ def go(stage: Stage) -> None:
     stage.script.go()
 
 
+SEARCH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 SCENES = {
     "vfsstat": Scene("vfsstat 1 3", lambda _: time.sleep(3)),
     "vfsstat-pid": Scene("vfsstat -p {pid} 1 3", go, ScriptStage),
@@ -120,6 +164,12 @@ SCENES = {
     "filegone-full": Scene("filegone -F -p {pid}", go, editor),
     "filelife": Scene("filelife -n build", go, lambda: ScriptStage(BUILD.replace("40", "5"))),
     "filelife-json": Scene("filelife -F --json -n build", go, lambda: ScriptStage(BUILD.replace("40", "2"))),
+    "statsnoop": Scene(f"statsnoop -x -n bash -c 'env -i {SEARCH} bash --norc -c iconfig'", nothing),
+    "statsnoop-failed": Scene("statsnoop -xts -p {pid}", go, looking),
+    "syncsnoop": Scene("syncsnoop -p {pid}", go, saving),
+    "syncsnoop-extended": Scene("syncsnoop -e -p {pid}", go, saving),
+    "shmsnoop": Scene("shmsnoop -p {pid}", go, sharing),
+    "shmsnoop-times": Scene("shmsnoop -T -n server", go, sharing),
     "fileslower": Scene("fileslower 5", lambda _: syncing()),
     "fileslower-all": Scene("fileslower -a 100 -n script -c {command}", nothing, PipeStage),
 }

@@ -60,6 +60,7 @@ DONE: dict[str, Callable[[], object]] = {
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
     "vfsstat": "WHAT,COUNT", "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
+    "statsnoop": "PID,COMM,FD,ERR,PATH", "syncsnoop": "TIME(s),COMM,CALL", "shmsnoop": "PID,COMM,SYS,RET,ARGs",
     "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
     "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
@@ -85,6 +86,9 @@ FIELDS = {
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
     "vfsstat": {"time", "rows"},
     **{tool: {"time", "rows"} for tool in ("vfsstat", "filetop", "dirtop")},
+    "statsnoop": {"ts", "pid", "tid", "err", "call", "comm", "path", "fd", "sysname"},
+    "syncsnoop": {"ts", "delta_ns", "pid", "tid", "call", "ret", "comm", "path", "what", "err"},
+    "shmsnoop": {"ts", "ret", "arg1", "arg2", "arg3", "pid", "tid", "call", "comm", "sys", "args"},
     "filegone": {"ts", "pid", "tid", "action", "comm", "names", "names_truncated", "what", "file"},
     "filelife": {"ts", "root", "pid", "tid", "action", "comm", "names", "names_truncated", "age_ns", "age", "file"},
     "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
