@@ -115,19 +115,66 @@ def sharing() -> ScriptStage:
     return ScriptStage(SHARE, "server")
 
 
-class PipeStage(Stage):
-    """A shell script of which one end of a pipe waits for the other."""
+#: A mount by the newer calls, step by step.
+NEWER = """
+fs = call(430, b"tmpfs", 0)
+call(431, fs, 1, b"size", b"10m", 0)
+call(431, fs, 6, None, None, 0)
+mount = call(432, fs, 1, 4)
+call(429, mount, b"", -100, b"disk", 4)
+"""
+ALONE = """
+libc.syscall.restype = ctypes.c_long
+def call(number, *arguments):
+    return libc.syscall(number, *[ctypes.c_long(a) if isinstance(a, int) else a for a in arguments])
+libc.unshare(0x20000)
+libc.mount(None, b"/", None, ctypes.c_ulong(0x44000), None)
+os.mkdir("disk")
+"""
+#: A server hands a connection over to a worker, together with its log.
+PASS = """
+socket.send_fds(left, [b"take over"], [connection.fileno(), log])
+socket.recv_fds(right, 10, 9)
+"""
+CONNECTED = """
+left, right = socket.socketpair()
+log = os.open("log", os.O_CREAT | os.O_WRONLY)
+listening = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listening.getsockname())
+connection, _ = listening.accept()
+"""
 
-    def __init__(self) -> None:
+
+def mounting() -> ScriptStage:
+    return ScriptStage(NEWER, "mounter", before=ALONE)
+
+
+def passing() -> ScriptStage:
+    return ScriptStage(PASS, "server", before=CONNECTED)
+
+
+class ShellStage(Stage):
+    """A shell script."""
+
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.path = Path("/tmp/script")
-        writer = "(sleep 0.5; echo result; sleep 0.2; echo another)"
-        self.path.write_text(f"#!/bin/sh\n{writer} | while read line; do :; done\n")
+        self.path.write_text(f"#!/bin/sh\n{text}\n")
         self.path.chmod(0o755)
         self.names["command"] = str(self.path)
 
     def close(self) -> None:
         self.path.unlink()
+
+
+def mount_script() -> Stage:
+    return ShellStage("mkdir -p /tmp/demo\nmount -t tmpfs -o size=10m,noexec demo /tmp/demo\n"
+                      "mount -t ext5 demo /tmp/demo 2>/dev/null\numount /tmp/demo\nrmdir /tmp/demo")  # fmt: skip
+
+
+def pipe_script() -> Stage:
+    """One end of a pipe waits for the other."""
+    return ShellStage("(sleep 0.5; echo result; sleep 0.2; echo another) | while read line; do :; done")
 
 
 def nothing(_: Stage) -> None:
@@ -170,6 +217,11 @@ SCENES = {
     "syncsnoop-extended": Scene("syncsnoop -e -p {pid}", go, saving),
     "shmsnoop": Scene("shmsnoop -p {pid}", go, sharing),
     "shmsnoop-times": Scene("shmsnoop -T -n server", go, sharing),
+    "mountsnoop": Scene("mountsnoop -c 'unshare -m sh {command}'", nothing, mount_script),
+    "mountsnoop-parent": Scene("mountsnoop -P -n umount -c 'unshare -m sh {command}'", nothing, mount_script),
+    "mountsnoop-newer": Scene("mountsnoop -p {pid}", go, mounting),
+    "sofdsnoop": Scene("sofdsnoop -n server", go, passing),
+    "sofdsnoop-times": Scene("sofdsnoop -T -p {pid}", go, passing),
     "fileslower": Scene("fileslower 5", lambda _: syncing()),
-    "fileslower-all": Scene("fileslower -a 100 -n script -c {command}", nothing, PipeStage),
+    "fileslower-all": Scene("fileslower -a 100 -n script -c {command}", nothing, pipe_script),
 }

@@ -61,6 +61,7 @@ DONE: dict[str, Callable[[], object]] = {
 }  # fmt: skip
     "vfsstat": "WHAT,COUNT", "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
     "statsnoop": "PID,COMM,FD,ERR,PATH", "syncsnoop": "TIME(s),COMM,CALL", "shmsnoop": "PID,COMM,SYS,RET,ARGs",
+    "mountsnoop": "COMM,PID,TID,MNT_NS,CALL", "sofdsnoop": "ACTION,TID,COMM,SOCKET,FD,NAME",
     "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
     "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
@@ -89,6 +90,10 @@ FIELDS = {
     "statsnoop": {"ts", "pid", "tid", "err", "call", "comm", "path", "fd", "sysname"},
     "syncsnoop": {"ts", "delta_ns", "pid", "tid", "call", "ret", "comm", "path", "what", "err"},
     "shmsnoop": {"ts", "ret", "arg1", "arg2", "arg3", "pid", "tid", "call", "comm", "sys", "args"},
+    "mountsnoop": {"ts", "ret", "arg1", "arg2", "arg3", "arg4", "arg5", "pid", "tid", "ppid", "mnt_ns", "call", "comm",
+                   "pcomm", "words", "words_truncated", "written"},
+    "sofdsnoop": {"ts", "ino", "sock_ino", "pid", "tid", "action", "sock", "fd", "mode", "comm", "name", "what",
+                  "socket", "file"},
     "filegone": {"ts", "pid", "tid", "action", "comm", "names", "names_truncated", "what", "file"},
     "filelife": {"ts", "root", "pid", "tid", "action", "comm", "names", "names_truncated", "age_ns", "age", "file"},
     "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
