@@ -157,6 +157,15 @@ def test_intervals_are_apart(tmp_path: Path) -> None:
     assert len([record for record in tool.records() if record["rows"]]) >= 3
 
 
+def test_recorded(script: Script, tmp_path: Path) -> None:
+    """The map is not emptied then, and the replay shows the same."""
+    tool = Tool("record", "filetop", "-p", str(script.pid), "0.5", "-o", str(tmp_path / "recording")).start()
+    script.go()
+    tool.stop()
+    tool.stdout = osmia("replay", str(tmp_path / "recording"), "--json").stdout
+    assert numbers(tool, "name") == {"source": SOURCE, "target": TARGET}
+
+
 @pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("words", "said"),
