@@ -111,6 +111,8 @@ def unknown(name: str) -> NotFound:
 
     from osmia.views.escape import escape
 
-    near = difflib.get_close_matches(name, [*names(), *COMMANDS], 3, 0.6)
+    near = difflib.get_close_matches(name, [*names(), *COMMANDS], 3, 0.6)  # the best one first
+    alike = [difflib.SequenceMatcher(None, one, name).ratio() for one in near]
+    near = [one for one, ratio in zip(near, alike, strict=True) if ratio > 0.9 * alike[0]]
     fix = f"did you mean {' or '.join(near)}?" if near else "osmia list shows the tools"
     return NotFound(f"there is no tool or command '{escape(name)}'", fix=fix)
