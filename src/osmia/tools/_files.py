@@ -27,8 +27,10 @@ READ, WRITE = 0, 1
 READS = tuple([f"syscalls:sys_exit_{name}" for name in ("read", "pread64", "readv", "preadv", "preadv2")])
 WRITES = tuple([f"syscalls:sys_exit_{name}" for name in ("write", "pwrite64", "writev", "pwritev", "pwritev2")])
 
-#: Set before the load: whether files that are not regular count, and the one kind of call that does (-1: both).
+#: Set before the load: whether files that are not regular count, whether times matter, and the one kind of call that
+#: counts (-1: both).
 every = option("every")
+timed = option("timed")
 only = option("only", type=int, default=-1)
 #: filetop's ``-d``: the device of the directory's file system.
 device = option("device", type=u32)
@@ -52,7 +54,7 @@ def begin(kind, fd):
     if (only < 0 or kind == only) and wanted():
         file = file_of(fd)
         if file and (every or kind_of(file) == S_IFREG):
-            calls[current.pid] = file, ktime()
+            calls[current.pid] = file, ktime() if timed else 0
 
 
 @tracepoint("syscalls:sys_enter_read")

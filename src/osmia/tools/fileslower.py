@@ -91,7 +91,7 @@ def leave(kind, ret):
 
 
 def prepare():
-    _files.every.value = bool(all_files)
+    _files.every.value, _files.timed.value = bool(all_files), True
 
 
 def banner():
