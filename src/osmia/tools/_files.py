@@ -9,12 +9,12 @@ tracepoint (``exit_to_user_mode_loop``, kernel/entry/common.c).
 
 from __future__ import annotations
 
-from osmia.lang.builtins import current, ktime
+from osmia.lang.builtins import current, ktime, subprogram
 from osmia.lang.filters import wanted
 from osmia.lang.maps import Hash
 from osmia.lang.options import option
 from osmia.lang.probes import tracepoint
-from osmia.lang.types import Event, Kernel, u32, u64
+from osmia.lang.types import Event, Kernel, s32, u32, u64
 from osmia.tools._fd import S_IFMT, S_IFREG, file_of, kind_of
 
 TYPE_CHECKING = False
@@ -50,11 +50,15 @@ class Sums(Event):
 calls = Hash[u32, tuple[FilePtr, u64]](32768)  # thread -> file and beginning of the read or write under way
 
 
-def begin(kind, fd):
+@subprogram  # once in the object, for all ten
+def begin(kind: s32, fd: u64) -> bool:
+    """Follow the call from here on, if it is to be seen."""
     if (only < 0 or kind == only) and wanted():
         file = file_of(fd)
         if file and (every or kind_of(file) == S_IFREG):
             calls[current.pid] = file, ktime() if timed else 0
+            return True
+    return False
 
 
 @tracepoint("syscalls:sys_enter_read")
