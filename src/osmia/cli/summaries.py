@@ -79,6 +79,7 @@ class HistogramView(View):
         self._shown = 0
         unit = template.unit
         self._unit: str = (unit() if callable(unit) else unit) or template.hist.unit
+        self.interval = template.interval
 
     def begin(self) -> str:
         if self._mode == "csv":
@@ -137,6 +138,8 @@ class HistogramView(View):
             head = {"key": plain(key), "label": self._label(key)} if keyed else {}
             histograms.append({**head, **new[key].to_json()})
         record = {"time": round(time.time(), 6), "unit": self._unit, "histograms": histograms}
+        if self._template.record is not None:
+            record = {**self._template.record(new), **record}
         if keyed:
             record["section"] = self._template.section or self._template.hist.name
         return json_line(record) + "\n"

@@ -175,7 +175,8 @@ class Histogram(Template):
     ``label`` shows a key (one block per key, under ``section``); ``unit`` is
     the heading of the values, a function where it depends on an option.
     ``text`` turns the histograms of an interval, by key, into what is printed
-    in their place; the forms for programs still have the histograms.  With
+    in their place; the forms for programs still have the histograms, and what ``record`` makes of
+    them, a dictionary, is in the JSON object, too.  ``interval`` as in :class:`CountTable`.  With
     ``stacks`` the key is an event with ``comm``, ``pid`` and ``kernel``, the number of
     one of them: a block is headed by that stack, and the argument is a duration.
     """
@@ -193,6 +194,8 @@ class Histogram(Template):
         prepare: Callable[[], None] | None = None,
         footer: Callable[[Any], str] | None = None,
         text: Callable[[dict[Any, Any]], str] | None = None,
+        record: Callable[[dict[Any, Any]], dict[str, Any]] | None = None,
+        interval: float = 0.0,
         stacks: Stacks | None = None,
         placed: Callable[[], None] | None = None,
         careful: bool = False,
@@ -208,6 +211,8 @@ class Histogram(Template):
         self.prepare = prepare
         self.footer = footer
         self.text = text
+        self.record = record
+        self.interval = interval
 
 
 class CountTable(Template):
@@ -426,7 +431,8 @@ def histogram(hist: Hist | ByCpu, **named: Any) -> Histogram:
     that gives it; ``section`` and ``label`` say what keys are and how one is
     shown; ``banner`` is printed first; ``footer`` makes a line for all
     histograms of an interval; ``text`` makes what is printed in their place
-    from ``{key: histogram}``; ``stacks`` where the key has the number of a
+    from ``{key: histogram}``, ``record`` what is in the JSON object besides them;
+    ``interval`` is how often, where the user says nothing; ``stacks`` where the key has the number of a
     kernel stack, in its field ``kernel``, besides ``comm`` and ``pid``;
     ``prepare`` is called when options have values.  ``careful`` and ``placed``
     are for tools whose user says where they attach
