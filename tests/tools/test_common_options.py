@@ -26,12 +26,15 @@ MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "writeback"]
 EVENT_TABLES = ["execsnoop", "opensnoop"]
 HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen",
               "readahead", *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
+HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
+              "runqlat", "runqlen"]  # fmt: skip
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
     "execsnoop": "COMM,PID,PPID,RET,ARGS", "exitsnoop": "PCOMM,PID,PPID,TID,AGE(s),EXIT_CODE",
     "opensnoop": "PID,COMM,FD,ERR,PATH", "runqslower": "TIME,COMM,TID,LAT(us)",
     "writeback": "TIME,DEVICE,PAGES,REASON,ms",
+    "biopattern": "DISK,%RND,%SEQ,COUNT,KBYTES", "biotop": "PID,COMM,D,MAJ,MIN,DISK,I/O,Kbytes,AVGms",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
     "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
     "naptime": "TIME,PPID,PCOMM,PID,COMM,SECONDS", "setuids": "TIME,PID,COMM,UID,SYSCALL,ARGS (RET)",
@@ -98,6 +101,8 @@ FIELDS = {
     "filelife": {"ts", "root", "pid", "tid", "action", "comm", "names", "names_truncated", "age_ns", "age", "file"},
     "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
     "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
+    **{tool: {"time", "unit", "histograms", "section"} for tool in ("bitesize", "hardirqs", "softirqs")},
+    **{tool: {"time", "rows"} for tool in ("biopattern", "biotop", "pidpersec", "syscount")},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},

@@ -15,6 +15,7 @@ from osmia.lang.types import Kernel, KStruct, s64, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
 MappingPtr = Kernel["struct address_space"]
+KthreadPtr = Kernel["struct kthread"]
 
 
 def loops_are_long():
@@ -107,20 +108,41 @@ class request_queue___since_5_15(KStruct):
     disk: GendiskPtr
 
 
+class task_struct___since_5_17(KStruct):
+    """e32cf5dfbe22 ("kthread: Generalize pf_io_worker so it can point to struct kthread", 5.17)."""
+
+    worker_private: KthreadPtr
+
+
+def current_work():
+    """What the current thread, which is one of a workqueue's, works at: ``flush-8:0``, as ps shows it.
+
+    Its queue's name unless the work itself says more: 8bf895931ee3
+    ("workqueue: Set worker->desc to workqueue name by default", 4.18).
+    """
+    if exists(cast(current.task, task_struct___since_5_17).worker_private):
+        thread = cast(current.task, task_struct___since_5_17).worker_private
+        return cast(thread.data, "struct worker").desc
+    thread = cast(current.task.set_child_tid, "struct kthread")
+    return cast(thread.data, "struct worker").desc
+
+
 class request___before_5_17(KStruct):
     """f3fa33acca9f ("block: remove the ->rq_disk field in struct request", 5.17)."""
 
     rq_disk: GendiskPtr
 
 
+def disk_of(request):
+    """The ``struct gendisk`` that a block request goes to."""
+    if exists(cast(request, request___before_5_17).rq_disk):
+        return cast(request, request___before_5_17).rq_disk
+    return cast(request.q, request_queue___since_5_15).disk
+
+
 def request_disk(request):
     """The number of the disk that a block request goes to: the major one from bit 20 up, as the kernel's dev_t."""
-    if exists(cast(request, request___before_5_17).rq_disk):
-        return _number(cast(request, request___before_5_17).rq_disk)
-    return _number(cast(request.q, request_queue___since_5_15).disk)
-
-
-def _number(disk):
+    disk = disk_of(request)
     return disk.major << 20 | disk.first_minor
 
 

@@ -21,9 +21,8 @@ from osmia import (
 )
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id
+from osmia.tools._bio import OPERATION, PASSTHROUGH, RequestPtr, disk, on_disk  # noqa: F401 - option
 from osmia.tools._show import whole
-from osmia.tools.biolatency import OPERATION, PASSTHROUGH, RequestPtr, disk  # noqa: F401 - option
-from osmia.tools.biolatency import wanted as on_disk
 
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
 storage = option("--stack-storage-size", type=int, default=2048, parse=whole, metavar="N",
