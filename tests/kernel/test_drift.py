@@ -82,8 +82,9 @@ def look(it):
 def test_block_requests(record_property: Row) -> None:
     """A request's disk is the one that was read from, whichever way leads there; the request is a request."""
     with loop_device() as name, running("""
-from osmia.lang.drift import queue_comes_first, request_disk
+from osmia.lang.drift import disk_of, queue_comes_first, request_disk
 disks = Hash[u64, u64]()
+names = Hash[Comm, u64]()
 strange = Array[u64](1)
 
 @first_of(tp_btf("block_rq_issue"), raw_tracepoint("block_rq_issue"))
@@ -92,16 +93,105 @@ def issue(rq):
         strange[0] += 1
     else:
         disks[request_disk(rq)] += 1
+        names[kernel_str(disk_of(rq).disk_name, 16)] += 1
 """, only=["issue__tp_btf"]) as it:
         it.attach("issue__tp_btf")
         read_directly(f"/dev/{name}", 23)
         number = os.stat(f"/dev/{name}").st_rdev
         mine = os.major(number) << 20 | os.minor(number)
-        assert it.module.disks[mine] == 23 and it.module.strange[0] == 0
+        assert it.module.disks[mine] == it.module.names[name] == 23 and it.module.strange[0] == 0
     newer = not has("request", "rq_disk")
     assert newer <= has("request_queue", "disk")
     side(record_property, "request_disk", newer)
     side(record_property, "queue_comes_first", not has("hd_struct"))
+
+
+def test_what_a_worker_works_at(record_property: Row) -> None:
+    """The name of the workqueue, which threads of theirs have in ps(1), too."""
+    with running("""
+from osmia.lang.drift import current_work
+works = Hash[Comm, u64]()
+
+@raw_tracepoint("workqueue_execute_start")
+def start(work):
+    works[kernel_str(current_work(), 16)] += 1
+""") as it:
+        it.attach("start")
+        assert wait_for(lambda: any(name.startswith(b"events") for name in map(bytes_of, it.module.works)))
+        assert all(re.fullmatch(rb"[\w.:/+-]+", bytes_of(name)) for name in it.module.works)
+    side(record_property, "current_work", has("task_struct", "worker_private"))
+
+
+def bytes_of(name: object) -> bytes:
+    return name if isinstance(name, bytes) else str(name).encode()
+
+
+def test_memory_of_a_process(record_property: Row) -> None:
+    """Pages in memory are those of /proc/PID/statm, but for what each CPU keeps for itself."""
+    with running("""
+from osmia.lang.drift import resident_pages, victim_is_task
+n = Array[u64](2)
+
+@tp_btf("sys_enter")
+def enter(regs, number):
+    if current.tgid == PID:
+        n[0] = resident_pages(current.task.mm)
+        n[1] = 2 if victim_is_task(current.task) else 1
+""".replace("PID", str(os.getpid()))) as it:
+        it.attach("enter")
+        keep = bytearray(b"x") * (64 << 20)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        assert abs(it.module.n[0] - pages) < pages / 4 and len(keep) == 64 << 20
+        assert it.module.n[1] == (2 if has("trace_event_raw_mark_victim", "total_vm") else 1)
+    side(record_property, "resident_pages", not has("mm_rss_stat"))
+    side(record_property, "victim_is_task", has("trace_event_raw_mark_victim", "total_vm"))
+
+
+def test_a_compaction(record_property: Row) -> None:
+    """All memory is compacted, zone by zone; the control says which zone, or there is the number of a page."""
+    with running("""
+from osmia.lang.drift import compaction_of
+zones = Hash[Str[16], u64]()
+n = Array[u64](2)
+
+@raw_tracepoint("mm_compaction_begin")
+def begin(first):
+    if current.tgid == PID:
+        control = compaction_of(first)
+        if control:
+            n[1] += 1
+            zones[kernel_str(cast(control, "struct compact_control").zone.name, 16)] += 1
+        else:
+            n[0] += 1
+""".replace("PID", str(os.getpid()))) as it:
+        it.attach("begin")
+        Path("/proc/sys/vm/compact_memory").write_text("1")
+        pages, told = it.module.n[0], it.module.n[1]
+        assert (pages == 0) != (told == 0)
+        assert not told or any(it.module.zones[name] for name in ("DMA32", "Normal"))
+    side(record_property, "compaction_of", told > 0)
+
+
+def test_a_slab_cache(record_property: Row) -> None:
+    """The cache of open files is among those that give something out when files are opened."""
+    with running("""
+from osmia.lang.drift import cache_is_told
+names = Hash[Str[32], u64]()
+n = Array[u64](1)
+
+@raw_tracepoint("kmem_cache_alloc")
+def allocated(call_site, ptr, cache):
+    n[0] = 2 if cache_is_told() else 1
+    if cache_is_told():
+        names[kernel_str(cast(cache, "struct kmem_cache").name, 32)] += 1
+""") as it:
+        it.attach("allocated")
+        for _ in range(23):
+            Path("/dev/null").read_bytes()
+        told = it.module.n[0] == 2
+        assert not told or it.module.names["filp"] >= 23
+    assert told == has("trace_event_raw_kmem_cache_alloc")
+    side(record_property, "cache_is_told", told)
 
 
 def test_loops(record_property: Row) -> None:

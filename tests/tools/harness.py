@@ -33,8 +33,8 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
 APART = [
-    "argdist", "biolatpcts", "biosnoop", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "memleak", "stackcount", "trace", "ttysnoop",
+    "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
+    "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "memleak", "oomkill", "stackcount", "trace", "ttysnoop",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
@@ -47,8 +47,8 @@ FEW_PROGRAMS = {
     "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "softirqs": 2, "swapin": 1,
     "syscount": 2, "threadsnoop": 1, "wakeuptime": 2, "writeback": 2,
     "bashreadline": 2, "biopattern": 1, "biostacks": 2, "capable": 1, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1,
-    "hardirqs": 2, "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "softirqs": 2, "syscount": 2,
-    "threadsnoop": 1, "wakeuptime": 2,
+    "hardirqs": 2, "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "slabratetop": 2,
+    "softirqs": 2, "syscount": 2, "threadsnoop": 1, "wakeuptime": 2,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")

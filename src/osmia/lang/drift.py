@@ -9,7 +9,7 @@ that an object compiled on any kernel runs on any other.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists
+from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists, read_kernel, sizeof
 from osmia.lang.membership import task_in_cgroup
 from osmia.lang.types import Kernel, KStruct, s64, u32, u64
 
@@ -141,7 +141,10 @@ def disk_of(request):
 
 
 def request_disk(request):
-    """The number of the disk that a block request goes to: the major one from bit 20 up, as the kernel's dev_t."""
+    """The number of the disk that a block request goes to: the major one from bit 20 up, as the kernel's dev_t.
+
+    The disk moved twice: d152c682f03c (5.15), f3fa33acca9f (5.17).
+    """
     disk = disk_of(request)
     return disk.major << 20 | disk.first_minor
 
@@ -159,3 +162,46 @@ class page___with_index(KStruct):
 def page_of_file(page):
     """``page``, or a folio as one, with ``mapping`` and ``index``: for kernels whose pages have an index."""
     return cast(page, page___with_index)
+class trace_event_raw_mark_victim___since_6_9(KStruct):
+    """72ba14deb40a ("mm: Update mark_victim tracepoints fields", 6.9)."""
+
+    total_vm: u64
+
+
+def victim_is_task(victim):
+    """Whether the argument of the tracepoint ``mark_victim`` is a task: 72ba14deb40a (6.9); before, its number."""
+    return exists(cast(victim, trace_event_raw_mark_victim___since_6_9).total_vm)
+
+
+def resident_pages(mm):
+    """Pages of an address space that are in memory: of files, its own, and shared ones.
+
+    f1a7941243c1 ("mm: convert mm's rss stats into percpu_counter", 6.2); as the kernel's own report, without
+    what the CPUs have not yet added.
+    """
+    return _pages(mm, 0) + _pages(mm, 1) + _pages(mm, 3)  # MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
+
+
+def _pages(mm, kind):
+    if exists("struct mm_rss_stat"):
+        return max(read_kernel(mm.rss_stat, s64, kind), 0)
+    counter = cast(u64(mm.rss_stat) + kind * sizeof("struct percpu_counter"), "struct percpu_counter")
+    return max(counter.count, 0)
+
+
+def cache_is_told():
+    """Whether the third argument of the tracepoint ``kmem_cache_alloc`` is the cache, before it is a size.
+
+    2c1d697fb8ba ("mm/slab_common: drop kmem_alloc & avoid dereferencing fields when not using", 6.1), where
+    the event got a record of its own.
+    """
+    return exists("struct trace_event_raw_kmem_cache_alloc")
+
+
+def compaction_of(first):
+    """The ``struct compact_control`` that is the first argument of the tracepoint ``mm_compaction_begin``, or 0.
+
+    Since abd4349ff9b8 ("mm: compaction: cleanup the compaction trace events", 5.18); before, it is the number of
+    a page.  No type came with it, but an address of the kernel's has its highest bit set.
+    """
+    return u64(first) if u64(first) >> 63 else 0
