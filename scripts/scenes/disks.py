@@ -90,6 +90,14 @@ def in_turn(stage: Stage) -> None:
     time.sleep(1.0)
 
 
+def flushed(stage: Stage) -> None:
+    """Two programs that sync a device."""
+    for name in ("database", "editor"):
+        code = f"import ctypes, os, sys\nctypes.CDLL(None).prctl(15, b'{name}')\n"
+        code += "fd = os.open(sys.argv[1], os.O_WRONLY)\nos.write(fd, b'x' * 4096)\nos.fdatasync(fd)\n"
+        subprocess.run([sys.executable, "-c", code, f"/dev/{stage.names['disk']}"], check=True)
+
+
 SCENES = {
     "biosnoop": Scene("biosnoop -d {disk}", file_written, FileSystemStage),
     "biosnoop-queue": Scene("biosnoop -QP -n backup", both, DiskStage, lines=12),
@@ -99,5 +107,6 @@ SCENES = {
     "iolatency": Scene("iolatency -u -d {disk} 1 2", for_seconds, DiskStage),
     "iolatency-heatmap": Scene("iolatency --heatmap -u -d {disk}", for_longer, DiskStage),
     "biolatpcts": Scene("biolatpcts {disk} -p 50,90,99,99.9,100 3 1", for_seconds, DiskStage),
+    "mdflush-all": Scene("mdflush -a", flushed, DiskStage),
     "biolatpcts-once": Scene("biolatpcts {disk} -i -1", both, DiskStage),
 }

@@ -34,7 +34,8 @@ EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
 APART = [
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
-    "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "memleak", "oomkill", "stackcount", "trace", "ttysnoop",
+    "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
+    "trace", "ttysnoop",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]

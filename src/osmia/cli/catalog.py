@@ -44,7 +44,7 @@ SUBJECTS = {
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop", "swapin"),
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "biolatpcts", "bitesize", "iolatency",
-              "mdflush", "virtiostat"),
+              "mdflush"),
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "compactsnoop", "slabratetop", "shmsnoop"),
