@@ -162,6 +162,8 @@ class page___with_index(KStruct):
 def page_of_file(page):
     """``page``, or a folio as one, with ``mapping`` and ``index``: for kernels whose pages have an index."""
     return cast(page, page___with_index)
+
+
 class trace_event_raw_mark_victim___since_6_9(KStruct):
     """72ba14deb40a ("mm: Update mark_victim tracepoints fields", 6.9)."""
 
