@@ -141,8 +141,9 @@ class _Json:
     def __init__(self, view: EventView) -> None:
         event: type[Event] = view._event
         names = [field.name for field in event.layout() if not field.name.startswith("_")]
-        self._decoder = Decoder(event) if view._keep is not None else Decoder(event, names)
         self._computed = [col for col in view._columns if col.row is not None and col.field not in view._kinds]
+        whole = view._keep is not None or self._computed  # they may ask for any field
+        self._decoder = Decoder(event) if whole else Decoder(event, names)
         self._keep = view._keep
         self._marks = [f.name for f in event.layout() if _is_list(f)]
 
