@@ -50,6 +50,9 @@ FEW_PROGRAMS = {
     "bashreadline": 2, "biopattern": 1, "biostacks": 2, "capable": 1, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1,
     "hardirqs": 2, "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "slabratetop": 2,
     "softirqs": 2, "syscount": 2, "threadsnoop": 1, "wakeuptime": 2,
+    "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
+    "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
+    "tcplife": 2,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")

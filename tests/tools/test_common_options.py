@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+import socket
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,13 @@ DONE: dict[str, Callable[[], object]] = {
     "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
     "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
+    "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"], "fileslower": ["0"]}
+WORDS = {"runqslower": ["0"]}
+#: Of both ends of a connection.
+ENDS = {"family", "laddr", "lport", "raddr", "rport"}
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in (*HISTOGRAMS, "futexctn")},
@@ -115,6 +120,7 @@ FIELDS = {
                 "syscall", "args"},
     "sigsnoop": {"ts", "pid", "tid", "sig", "tpid", "ttid", "ret", "code", "comm", "tcomm"},
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
+    "tcplife": {"ts", "ns", "pid", "comm", "tx", "rx", *ENDS},
 }  # fmt: skip
 MINE = '''\
 """Calls of getpgid."""
@@ -138,7 +144,7 @@ tool = event_table(calls)
 
 
 def traced(tool: str, *words: str) -> Tool:
-    """``tool`` for as long as a process opens 23 files and osmia itself executes something."""
+    """``tool`` while a process opens 23 files, osmia itself executes something, and there is a connection."""
     with Files() as files:
         running = Tool(tool, *WORDS.get(tool, []), *words).start()
         for number in range(23):
@@ -146,6 +152,8 @@ def traced(tool: str, *words: str) -> Tool:
         os.spawnlp(os.P_WAIT, "true", "true")
         DONE.get(tool, int)()
         stir()
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+            server.accept()[0].close()
         return running.stop()
 
 

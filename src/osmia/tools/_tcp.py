@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 AF_INET, AF_INET6 = 2, 10  # include/linux/socket.h
 IPPROTO_TCP = 6
 #: include/net/tcp_states.h
-ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN = range(1, 11)
+ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE = range(1, 8)
+CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(8, 12)
 STATES = ("?", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
           "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE")  # fmt: skip
 
@@ -79,7 +80,7 @@ class Ends(Event):
 
 def is_tcp(sk) -> bool:
     """Whether ``sk`` is a TCP socket over IPv4 or IPv6."""
-    return sk.sk_protocol == IPPROTO_TCP and sk.__sk_common.skc_family in (AF_INET, AF_INET6)  # type: ignore[no-any-return]
+    return sk.sk_protocol == IPPROTO_TCP and sk.__sk_common.skc_family in (AF_INET, AF_INET6)
 
 
 def chosen(sk) -> bool:
