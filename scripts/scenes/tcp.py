@@ -93,5 +93,7 @@ VISITS = get("wget", "10.77.0.2,80,100003", "10.77.0.2,80,2000003,5003", "10.77.
 SCENES = {
     "tcplife": Scene("tcplife", VISITS, NetStage),
     "tcplife-port": Scene("tcplife -T -w -L 80", VISITS, NetStage),
+    "tcpstates": Scene("tcpstates -4", get("wget", "10.77.0.2,80,100003"), NetStage),
+    "tcpstates-port": Scene("tcpstates -T -D 80,81", VISITS, NetStage),
     "tcplife-csv": Scene("tcplife -s -D 80", VISITS, NetStage),
 }

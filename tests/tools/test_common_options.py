@@ -71,6 +71,7 @@ DONE: dict[str, Callable[[], object]] = {
     "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
+    "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"], "fileslower": ["0"]}
@@ -121,6 +122,7 @@ FIELDS = {
     "sigsnoop": {"ts", "pid", "tid", "sig", "tpid", "ttid", "ret", "code", "comm", "tcomm"},
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
     "tcplife": {"ts", "ns", "pid", "comm", "tx", "rx", *ENDS},
+    "tcpstates": {"skaddr", "ts", "ns", "pid", "comm", "oldstate", "newstate", *ENDS},
 }  # fmt: skip
 MINE = '''\
 """Calls of getpgid."""

@@ -7,12 +7,12 @@ made by system calls of the owner, and ``accept()`` gives a connection its owner
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, current, ktime, read_kernel
+from osmia.lang.builtins import cast, current, read_kernel
 from osmia.lang.filters import limited, wanted
 from osmia.lang.maps import Hash
 from osmia.lang.pidns import current_process_id
 from osmia.lang.types import Comm, Event, Kernel, u32, u64
-from osmia.tools._tcp import CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT
+from osmia.tools._tcp import CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT
 
 
 class Sock(Event):
@@ -28,14 +28,14 @@ class Sock(Event):
 socks = Hash[Kernel["struct sock"], Sock](65536)
 
 
-def begin(sk):
+def begin(sk, since):
     """Remember a socket whose owner is not known yet."""
-    socks[sk] = Sock(since=ktime(), pid=0, wanted=0 if limited else 1, active=0, comm="")
+    socks[sk] = Sock(since=since, pid=0, wanted=0 if limited else 1, active=0, comm="")
 
 
 def by_owner(oldstate, newstate):
     """Whether the change is one that a socket's owner makes itself, by connect(), listen(), shutdown() or close()."""
-    if newstate in (SYN_SENT, LISTEN):
+    if newstate in (SYN_SENT, LISTEN) or (oldstate == LISTEN and newstate == CLOSE):
         return True
     return (newstate == FIN_WAIT1 and oldstate == ESTABLISHED) or (newstate == LAST_ACK and oldstate == CLOSE_WAIT)
 

@@ -67,7 +67,7 @@ def changed(sk, oldstate, newstate):
             del socks[sk]
         return
     if newstate in (SYN_SENT, SYN_RECV) and sk not in socks:
-        begin(sk)
+        begin(sk, ktime())
     one = socks.get(sk)
     if one is None:  # it began before the trace, or is listening
         return
