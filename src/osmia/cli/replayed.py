@@ -102,11 +102,10 @@ class Replayed:
             shows.STARTED = started  # type: ignore[attr-defined]
         if shows is not None:
             shows.REPLAYED = True  # type: ignore[attr-defined]
+        # What it looks for may be on the machine of the recording only; what it found there is recorded.
+        with suppress(OsmiaError, OSError):
+            self.unit.prepare()
         template = self.unit.template
-        if template is not None and template.prepare is not None:
-            # What it looks for may be on the machine of the recording only; what it found there is recorded.
-            with suppress(OsmiaError, OSError):
-                template.prepare()
         self._check_interval()
         for number, state in self.tables.items():
             source = self.sources[number]

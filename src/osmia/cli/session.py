@@ -107,9 +107,8 @@ class Session:
             from osmia.cli.command import Command
 
             self.command = Command(common.cmd.value)
+        self.unit.prepare()
         template = self.unit.template
-        if template is not None and template.prepare is not None:
-            template.prepare()
         if template is not None and template.declares is not None:
             self.unit.declare(*template.declares())
         self._aim()

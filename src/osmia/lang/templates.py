@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Template:
-    """Base: ``prepare`` (no argument) runs after the options are parsed and before load.
+    """Base: ``prepare`` (no argument) runs after the options are parsed and before load; a template that it returns
+    is shown instead.
 
     ``pictures`` names the common options that draw what the template shows;
     ``view`` (``"module:class"``) what runs it, where :mod:`osmia.cli.templates`
@@ -37,7 +38,7 @@ class Template:
 
     pictures: tuple[str, ...] = ()
     view = ""
-    prepare: Callable[[], None] | None = None
+    prepare: Callable[[], Any] | None = None
     declares: Callable[[], tuple[dict[str, Any], str]] | None = None
     rings = False
     placed: Callable[[], None] | None = None
@@ -150,7 +151,7 @@ class EventTable(Template):
         ring: Ring,
         columns: Sequence[Col] | None = None,
         *,
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], Any] | None = None,
         keep: Callable[[Any], bool] | None = None,
         banner: str | Callable[[], str] = "",
         placed: Callable[[], None] | None = None,
@@ -191,7 +192,7 @@ class Histogram(Template):
         label: Callable[[Any], str] | None = None,
         unit: str | Callable[[], str] = "",
         banner: str | Callable[[], str] = "",
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], Any] | None = None,
         footer: Callable[[Any], str] | None = None,
         text: Callable[[dict[Any, Any]], str] | None = None,
         record: Callable[[dict[Any, Any]], dict[str, Any]] | None = None,
@@ -235,7 +236,7 @@ class CountTable(Template):
         columns: Sequence[Col],
         *,
         banner: str | Callable[[], str] = "",
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], Any] | None = None,
         placed: Callable[[], None] | None = None,
         careful: bool = False,
         name: Callable[[Any], Any] | None = None,
@@ -268,7 +269,7 @@ class Declared(Template):
 
     def __init__(
         self,
-        prepare: Callable[[], None],
+        prepare: Callable[[], Any],
         declares: Callable[[], tuple[dict[str, Any], str]],
         *,
         view: str,
@@ -304,7 +305,7 @@ class Listing(Template):
         text: Callable[[dict[str, Any]], str],
         fields: Sequence[str],
         heading: str | Callable[[], str] = "",
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], Any] | None = None,
     ) -> None:
         self.records = records
         self.text = text
@@ -380,7 +381,7 @@ class StackTable(Template):
         one_by_one: Any = None,
         recorded: Any = None,
         who: Callable[[Any], str] | None = None,
-        prepare: Callable[[], None] | None = None,
+        prepare: Callable[[], Any] | None = None,
     ) -> None:
         self.map = map
         self.stacks = stacks

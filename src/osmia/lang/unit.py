@@ -52,6 +52,12 @@ class Unit:
         elif isinstance(value, BeforeAttach) and value not in self.setups:
             self.setups.append(value)
 
+    def prepare(self) -> None:
+        """Options have their values: let the template look at them, and choose another one to be shown."""
+        if self.template is not None and self.template.prepare is not None:
+            other = self.template.prepare()
+            self.template = other if isinstance(other, Template) else self.template
+
     def declare(self, names: Mapping[str, Any], made_of: str) -> None:
         """Add programs and maps that were made of ``made_of``, by name: the object depends on that text, too."""
         self.namespace = {**self.namespace, **names}
