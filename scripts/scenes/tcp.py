@@ -54,23 +54,24 @@ for word in sys.argv[2:]:
 """
 
 
+def started(*words: str) -> subprocess.Popen[str]:
+    """A server that is ready."""
+    made = subprocess.Popen([sys.executable, "-c", *words], stdout=subprocess.PIPE, text=True)
+    assert made.stdout
+    made.stdout.readline()
+    return made
+
+
 class NetStage(Stage):
     """A server (``web``) at the other end, port 80."""
 
     def __init__(self) -> None:
         super().__init__()
         self._network = network()
-        made = self._network.__enter__()
-        with made.other_end():
-            self.servers = [self.serve("web", "10.77.0.2", 80)]
+        self.network = self._network.__enter__()
+        with self.network.other_end():
+            self.servers = [started(_SERVER, "web", "10.77.0.2", "80")]
         self.names["pid"] = str(self.servers[0].pid)
-
-    def serve(self, name: str, host: str, port: int) -> subprocess.Popen[str]:
-        words = [sys.executable, "-c", _SERVER, name, host, str(port)]
-        made = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-        assert made.stdout
-        made.stdout.readline()
-        return made
 
     def close(self) -> None:
         for one in self.servers:
@@ -88,11 +89,48 @@ def get(name: str, *words: str) -> Callable[[Stage], None]:
     return work
 
 
+_NAMES = _NAMED + """
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(("10.77.0.2", 53))
+print("ready", flush=True)
+while True:
+    asked, sender = server.recvfrom(512)
+    answer = b"\\xc0\\x0c\\0\\1\\0\\1\\0\\0\\0\\x3c\\0\\4" + bytes([10, 77, 0, 2])
+    server.sendto(asked[:2] + b"\\x81\\x80\\0\\1\\0\\1\\0\\0\\0\\0" + asked[12:] + answer, sender)
+"""
+_LOOKUP = _NAMED + """
+one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+one.connect(("10.77.0.2", 53))
+one.send(b"\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\3www\\7example\\3org\\0\\0\\1\\0\\1")
+one.recv(512)
+for host, port in (("10.77.0.2", 80), ("10.77.0.2", 81), ("127.0.0.1", 80), ("10.77.0.1", 22)):
+    socket.socket().connect_ex((host, port))
+    time.sleep(0.13)
+"""
+
+
+class NameStage(NetStage):
+    """And a name server, which says 10.77.0.2 whatever it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.network.other_end():
+            self.servers.append(started(_NAMES, "named"))
+
+
+def lookup(_stage: Stage) -> None:
+    subprocess.run([sys.executable, "-c", _LOOKUP, "curl"], check=True)
+
+
 VISITS = get("wget", "10.77.0.2,80,100003", "10.77.0.2,80,2000003,5003", "10.77.0.2,81,1", "10.77.0.2,80,7")
 
 SCENES = {
     "tcplife": Scene("tcplife", VISITS, NetStage),
     "tcplife-port": Scene("tcplife -T -w -L 80", VISITS, NetStage),
+    "tcpconnect": Scene("tcpconnect", VISITS, NetStage),
+    "tcpconnect-port": Scene("tcpconnect -U -L -t -P 80,81", VISITS, NetStage),
+    "tcpconnect-count": Scene("tcpconnect -c", VISITS, NetStage),
+    "tcpconnect-dns": Scene("tcpconnect -d -n curl", lookup, NameStage),
     "tcpstates": Scene("tcpstates -4", get("wget", "10.77.0.2,80,100003"), NetStage),
     "tcpstates-port": Scene("tcpstates -T -D 80,81", VISITS, NetStage),
     "tcplife-csv": Scene("tcplife -s -D 80", VISITS, NetStage),

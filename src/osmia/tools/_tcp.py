@@ -12,7 +12,7 @@ from osmia.errors import OptionError
 from osmia.lang.builtins import cast, exists, read_kernel
 from osmia.lang.maps import Hash
 from osmia.lang.options import option
-from osmia.lang.types import Event, Kernel, u8, u32, u64
+from osmia.lang.types import Event, u8, u32, u64
 from osmia.tools._chosen import Given, Numbers
 
 TYPE_CHECKING = False
@@ -26,8 +26,6 @@ ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE = range(
 CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(8, 12)
 STATES = ("?", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
           "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV", "BOUND_INACTIVE")  # fmt: skip
-
-SockPtr = Kernel["struct sock"]
 
 ipv4 = option("-4", "--ipv4", help="IPv4 only")
 ipv6 = option("-6", "--ipv6", help="IPv6 only")

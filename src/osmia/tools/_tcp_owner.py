@@ -7,11 +7,12 @@ made by system calls of the owner, and ``accept()`` gives a connection its owner
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, current, read_kernel
+from osmia.lang.builtins import current
 from osmia.lang.filters import limited, wanted
 from osmia.lang.maps import Hash
 from osmia.lang.pidns import current_process_id
-from osmia.lang.types import Comm, Event, Kernel, u32, u64
+from osmia.lang.types import Comm, Event, u32, u64
+from osmia.tools._sockets import SockPtr, socket_of
 from osmia.tools._tcp import CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT
 
 
@@ -25,7 +26,7 @@ class Sock(Event):
     comm: Comm
 
 
-socks = Hash[Kernel["struct sock"], Sock](65536)
+socks = Hash[SockPtr, Sock](65536)
 
 
 def begin(sk, since):
@@ -48,5 +49,4 @@ def own(one):
 
 def accepted(fd):
     """The socket behind a descriptor of the current process, which accept() has just returned."""
-    file = cast(read_kernel(current.task.files.fdt.fd, u64, fd), "struct file")
-    return cast(file.private_data, "struct socket").sk
+    return socket_of(fd).sk
