@@ -127,6 +127,8 @@ VISITS = get("wget", "10.77.0.2,80,100003", "10.77.0.2,80,2000003,5003", "10.77.
 SCENES = {
     "tcplife": Scene("tcplife", VISITS, NetStage),
     "tcplife-port": Scene("tcplife -T -w -L 80", VISITS, NetStage),
+    "tcpaccept": Scene("tcpaccept", VISITS, NetStage),
+    "tcpaccept-port": Scene("tcpaccept -T -t -P 80", VISITS, NetStage),
     "tcpconnect": Scene("tcpconnect", VISITS, NetStage),
     "tcpconnect-port": Scene("tcpconnect -U -L -t -P 80,81", VISITS, NetStage),
     "tcpconnect-count": Scene("tcpconnect -c", VISITS, NetStage),

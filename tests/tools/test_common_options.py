@@ -72,7 +72,7 @@ DONE: dict[str, Callable[[], object]] = {
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
     "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
-    "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT",
+    "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
 WORDS = {"runqslower": ["0"], "fileslower": ["0"]}
@@ -124,7 +124,7 @@ FIELDS = {
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
     "tcplife": {"ts", "ns", "pid", "comm", "tx", "rx", *ENDS},
     "tcpstates": {"skaddr", "ts", "ns", "pid", "comm", "oldstate", "newstate", *ENDS},
-    "tcpconnect": {"ts", "pid", "uid", "comm", "query", *ENDS},
+    "tcpconnect": {"ts", "pid", "uid", "comm", "query", *ENDS}, "tcpaccept": {"ts", "pid", "comm", *ENDS},
 }  # fmt: skip
 MINE = '''\
 """Calls of getpgid."""
