@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 from netns import network
@@ -13,7 +14,7 @@ from scenes.stage import Scene, Stage
 
 #: What both programs begin with: a name of their own.
 _NAMED = """
-import socket, sys, time
+import contextlib, socket, sys, time
 with open("/proc/self/comm", "w") as comm:
     comm.write(sys.argv[1])
 """
@@ -26,7 +27,8 @@ def serve(one):
             return one.close()
         asked += len(piece)
         size = int.from_bytes(piece[:8], "big")
-    one.sendall(bytes(size))
+    while size:
+        size -= one.send(bytes(min(size, 65536)))
     while one.recv(65536):
         pass
     one.close()
@@ -34,7 +36,8 @@ def serve(one):
 server = socket.create_server((sys.argv[2], int(sys.argv[3])), backlog=7)
 print("ready", flush=True)
 while True:
-    serve(server.accept()[0])
+    with contextlib.suppress(OSError):
+        serve(server.accept()[0])
 """
 _CLIENT = _NAMED + """
 def get(host, port, size, up=8):
@@ -124,7 +127,29 @@ def lookup(_stage: Stage) -> None:
 
 VISITS = get("wget", "10.77.0.2,80,100003", "10.77.0.2,80,2000003,5003", "10.77.0.2,81,1", "10.77.0.2,80,7")
 
+def stream(_stage: Stage) -> None:
+    """A large transfer for more than two seconds, and three small ones."""
+    words = ("10.77.0.2,80,3000000000", *["10.77.0.2,81,50021,70001"] * 3)
+    both = [subprocess.Popen([sys.executable, "-c", _CLIENT, *name]) for name in
+            (("wget", words[0]), ("backup", *words[1:]))]  # fmt: skip
+    time.sleep(2.3)
+    for one in both:
+        one.kill()
+        one.wait()
+
+
+class TwoServers(NetStage):
+    """And another server (``store``) at port 81."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.network.other_end():
+            self.servers.append(started(_SERVER, "store", "10.77.0.2", "81"))
+
+
 SCENES = {
+    "tcptop": Scene("tcptop -C 1 1", stream, TwoServers),
+    "tcptop-pid": Scene("tcptop -C -S -p {pid} 2 1", stream, TwoServers),
     "tcplife": Scene("tcplife", VISITS, NetStage),
     "tcplife-port": Scene("tcplife -T -w -L 80", VISITS, NetStage),
     "tcpaccept": Scene("tcpaccept", VISITS, NetStage),

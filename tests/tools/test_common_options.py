@@ -72,6 +72,7 @@ DONE: dict[str, Callable[[], object]] = {
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
     "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
+    "tcptop": "PID,COMM,LADDR,LPORT,RADDR,RPORT,RX_BYTES,TX_BYTES",
     "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
 }  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
@@ -124,6 +125,7 @@ FIELDS = {
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
     "tcplife": {"ts", "ns", "pid", "comm", "tx", "rx", *ENDS},
     "tcpstates": {"skaddr", "ts", "ns", "pid", "comm", "oldstate", "newstate", *ENDS},
+    "tcptop": {"time", "rows"},
     "tcpconnect": {"ts", "pid", "uid", "comm", "query", *ENDS}, "tcpaccept": {"ts", "pid", "comm", *ENDS},
 }  # fmt: skip
 MINE = '''\
@@ -193,6 +195,8 @@ def test_verbose(tool: str) -> None:
     assert len(loaded) >= FEW_PROGRAMS.get(tool, 3)
     ends = (": attached to ", ": left out: ")  # the second: an optional one that does not do here
     assert len([line for line in lines if any(end in line for end in ends)]) >= len(loaded)
+    ends = [line for line in lines if ": attached to " in line or ": left out: " in line]
+    assert len(ends) >= len(loaded)
 
 
 @pytest.mark.anywhere

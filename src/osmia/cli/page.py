@@ -12,7 +12,9 @@ from osmia.kernel.proc import load_averages
 CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
-def page(fd: int, *, clear: bool) -> str:
-    """The time and the load averages; before them an empty line or, with ``clear``, a cleared terminal."""
+def page(fd: int, *, clear: bool, loads: bool = True) -> str:
+    """With ``loads`` the time and the load averages; before that an empty line or, with ``clear``, a clean terminal."""
     start = CLEAR if clear and is_terminal(fd) else "\n"
+    if not loads:
+        return start
     return f"{start}{time.strftime('%H:%M:%S')} loadavg: {load_averages()}\n\n"

@@ -282,7 +282,8 @@ class CountView(View):
 
             return "".join([csv_row(row) + "\n" for row in cells])
         if self._template.text is not None:
-            return _line(self._template.text(entries, seconds))
+            head = self._head() if self._template.screen is not None else ""
+            return head + _line(self._template.text(entries, seconds))
         return self._head() + self._table.header() + "\n" + self._table.rows(cells)
 
     def _head(self) -> str:
@@ -292,7 +293,8 @@ class CountView(View):
             return "\n" + now
         from osmia.cli.page import page
 
-        return page(self._session.out.fd, clear=not self._template.screen)
+        loads = self._template.loads
+        return page(self._session.out.fd, clear=not self._template.screen, loads=loads() if callable(loads) else loads)
 
 
 def _added(now: Any, before: Any) -> Any:

@@ -227,6 +227,7 @@ class CountTable(Template):
     where the user says nothing; 0 for only one, at the end.  ``name`` says what a key is called: an entry has
     that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown before,
     each summary is a page of its own: the time and the load averages stand above it, and a terminal is cleared first.
+    ``loads``, a function or a flag, says whether that line is there.
     With ``taken`` the maps are emptied by each summary, so that keys that come and go do not fill them.
     """
 
@@ -247,6 +248,7 @@ class CountTable(Template):
         interval: float = 0.0,
         screen: Any = None,
         taken: bool = False,
+        loads: Any = True,
     ) -> None:
         self.map = map
         self.columns = columns
@@ -262,6 +264,7 @@ class CountTable(Template):
         self.interval = interval
         self.screen = screen
         self.taken = taken
+        self.loads = loads
 
 
 class Declared(Template):
