@@ -147,7 +147,26 @@ class TwoServers(NetStage):
             self.servers.append(started(_SERVER, "store", "10.77.0.2", "81"))
 
 
+def full_queue(_stage: Stage) -> None:
+    """A server with room for one visitor, and two come: the second has to ask again."""
+    words = "import socket, time; s = socket.socket(); s.bind(('10.77.0.1', 81)); s.listen(0); print(flush=True); " \
+            "time.sleep(0.6); s.accept(); time.sleep(2)"  # fmt: skip
+    server = subprocess.Popen([sys.executable, "-c", words], stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    server.stdout.readline()
+    VISITS(_stage)
+    clients = [subprocess.Popen([sys.executable, "-c", _CLIENT, "telnet", "10.77.0.1,81,0"]) for _ in range(2)]
+    for one in clients:
+        one.wait()
+    server.kill()
+    server.communicate()
+
+
 SCENES = {
+    "tcptracer": Scene("tcptracer", VISITS, NetStage),
+    "tcptracer-verbose": Scene("tcptracer -v -t -p {pid} --csv", get("wget", "10.77.0.2,80,100003"), NetStage),
+    "tcpconnlat": Scene("tcpconnlat", full_queue, NetStage),
+    "tcpconnlat-slow": Scene("tcpconnlat -t -L 100", full_queue, NetStage),
     "tcptop": Scene("tcptop -C 1 1", stream, TwoServers),
     "tcptop-pid": Scene("tcptop -C -S -p {pid} 2 1", stream, TwoServers),
     "tcplife": Scene("tcplife", VISITS, NetStage),

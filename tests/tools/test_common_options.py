@@ -72,6 +72,7 @@ DONE: dict[str, Callable[[], object]] = {
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
     "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
+    "tcptracer": "T,PID,COMM,IP,SADDR,DADDR,SPORT,DPORT", "tcpconnlat": "PID,COMM,IP,SADDR,DADDR,DPORT,LAT(ms)",
     "tcptop": "PID,COMM,LADDR,LPORT,RADDR,RPORT,RX_BYTES,TX_BYTES",
     "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
 }  # fmt: skip
@@ -125,7 +126,8 @@ FIELDS = {
     "threadsnoop": {"ts", "start", "pid", "tid", "comm", "func"},
     "tcplife": {"ts", "ns", "pid", "comm", "tx", "rx", *ENDS},
     "tcpstates": {"skaddr", "ts", "ns", "pid", "comm", "oldstate", "newstate", *ENDS},
-    "tcptop": {"time", "rows"},
+    "tcptop": {"time", "rows"}, "tcptracer": {"ts", "pid", "comm", "netns", "type", *ENDS},
+    "tcpconnlat": {"ts", "ns", "pid", "comm", "err", *ENDS},
     "tcpconnect": {"ts", "pid", "uid", "comm", "query", *ENDS}, "tcpaccept": {"ts", "pid", "comm", *ENDS},
 }  # fmt: skip
 MINE = '''\
