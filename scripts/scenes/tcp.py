@@ -162,7 +162,40 @@ def full_queue(_stage: Stage) -> None:
     server.communicate()
 
 
+_BINDS = """
+def bound(host, port, kind=socket.SOCK_STREAM, *options):
+    one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+    for level, name in options:
+        one.setsockopt(level, name, 1)
+    try:
+        one.bind((host, port))
+    except OSError:
+        pass
+    return one
+"""
+_SERVERS = _NAMED + _BINDS + """
+reuse = socket.SOL_SOCKET, socket.SO_REUSEADDR
+sockets = [bound("0.0.0.0", 8080, socket.SOCK_STREAM, reuse), bound("::1", 8080, socket.SOCK_STREAM, reuse)]
+for one, backlog in zip(sockets, (511, 100000)):
+    one.listen(backlog)
+for _ in range(2):
+    sockets.append(bound("0.0.0.0", 5353, socket.SOCK_DGRAM, (socket.SOL_SOCKET, socket.SO_REUSEPORT)))
+sockets.append(bound("10.77.0.200", 0, socket.SOCK_STREAM, (0, 15), (0, 24)))
+sockets.append(bound("0.0.0.0", 8080))
+sockets.append(bound("192.0.2.1", 8081))
+"""
+
+
+def servers(_stage: Stage) -> None:
+    subprocess.run([sys.executable, "-c", _SERVERS, "httpd"], check=True)
+
+
 SCENES = {
+    "bindsnoop": Scene("bindsnoop -n httpd", servers, NetStage),
+    "bindsnoop-errors": Scene("bindsnoop -E -w -P 8080,8081", servers, NetStage),
+    "bindsnoop-count": Scene("bindsnoop --count -n httpd", servers, NetStage),
+    "solisten": Scene("solisten", servers, NetStage),
+    "solisten-netns": Scene("solisten --show-netns", servers, NetStage),
     "tcptracer": Scene("tcptracer", VISITS, NetStage),
     "tcptracer-verbose": Scene("tcptracer -v -t -p {pid} --csv", get("wget", "10.77.0.2,80,100003"), NetStage),
     "tcpconnlat": Scene("tcpconnlat", full_queue, NetStage),

@@ -52,7 +52,8 @@ FEW_PROGRAMS = {
     "softirqs": 2, "syscount": 2, "threadsnoop": 1, "wakeuptime": 2,
     "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
     "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
-    "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcplife": 2, "tcpstates": 2, "tcptop": 2, "tcptracer": 2,
+    "bindsnoop": 2, "solisten": 2, "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcplife": 2, "tcpstates": 2,
+    "tcptop": 2, "tcptracer": 2,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")

@@ -72,6 +72,7 @@ DONE: dict[str, Callable[[], object]] = {
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
     "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
+    "solisten": "PID,COMM,PROTO,BACKLOG,PORT,ADDR", "bindsnoop": "PID,COMM,PROT,ADDR,PORT,OPTS,IF",
     "tcptracer": "T,PID,COMM,IP,SADDR,DADDR,SPORT,DPORT", "tcpconnlat": "PID,COMM,IP,SADDR,DADDR,DPORT,LAT(ms)",
     "tcptop": "PID,COMM,LADDR,LPORT,RADDR,RPORT,RX_BYTES,TX_BYTES",
     "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
@@ -128,6 +129,8 @@ FIELDS = {
     "tcpstates": {"skaddr", "ts", "ns", "pid", "comm", "oldstate", "newstate", *ENDS},
     "tcptop": {"time", "rows"}, "tcptracer": {"ts", "pid", "comm", "netns", "type", *ENDS},
     "tcpconnlat": {"ts", "ns", "pid", "comm", "err", *ENDS},
+    "solisten": {"ts", "pid", "comm", "netns", "backlog", "asked", "ret", "proto", *(ENDS - {"raddr"})},
+    "bindsnoop": {"ts", "pid", "uid", "comm", "ret", "interface", "protocol", "opts", *(ENDS - {"raddr"})},
     "tcpconnect": {"ts", "pid", "uid", "comm", "query", *ENDS}, "tcpaccept": {"ts", "pid", "comm", *ENDS},
 }  # fmt: skip
 MINE = '''\

@@ -40,6 +40,7 @@ SUBJECTS = {
                                "filegone", "sofdsnoop"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "bitesize"),
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
+                "tcptracer", "tcpconnlat",
                 "gethostlatency", "solisten", "bindsnoop"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop", "swapin"),
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop"),

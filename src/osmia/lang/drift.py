@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists, read_kernel, sizeof
 from osmia.lang.membership import task_in_cgroup
-from osmia.lang.types import Kernel, KStruct, s64, u32, u64
+from osmia.lang.types import Kernel, KStruct, s64, u8, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
 MappingPtr = Kernel["struct address_space"]
@@ -207,3 +207,25 @@ def compaction_of(first):
     a page.  No type came with it, but an address of the kernel's has its highest bit set.
     """
     return u64(first) if u64(first) >> 63 else 0
+
+
+class inet_sock___since_6_6(KStruct):
+    """c274af224269 ("inet: introduce inet->inet_flags", 6.6): options as bits of one word."""
+
+    inet_flags: u64
+
+
+class inet_sock___before_6_6(KStruct):
+    """See above: bit fields, of which these are in two bytes one after the other."""
+
+    freebind: u8
+    bind_address_no_port: u8
+
+
+def bind_flags(sk):
+    """Options that change what bind() does: 1 is IP_FREEBIND, 2 IP_TRANSPARENT, 4 IP_BIND_ADDRESS_NO_PORT."""
+    if exists(cast(sk, inet_sock___since_6_6).inet_flags):  # the numbers of INET_FLAGS_*, include/net/inet_sock.h
+        flags = cast(sk, inet_sock___since_6_6).inet_flags
+        return (flags >> 11 & 1) | (flags >> 15 & 1) << 1 | (flags >> 18 & 1) << 2
+    first, second = cast(sk, inet_sock___before_6_6).freebind, cast(sk, inet_sock___before_6_6).bind_address_no_port
+    return (first >> 2 & 1) | (first >> 5 & 1) << 1 | (second & 1) << 2

@@ -7,6 +7,9 @@ from osmia.lang.builtins import cast, current, exists, read_kernel
 from osmia.lang.types import Kernel, u32, u64
 
 S_IFMT, S_IFSOCK = 0xF000, 0xC000  # include/uapi/linux/stat.h
+#: include/uapi/linux/in.h
+PROTOCOLS = {1: "ICMP", 6: "TCP", 17: "UDP", 33: "DCCP", 58: "ICMPV6", 132: "SCTP", 136: "UDPLITE", 255: "RAW",
+             262: "MPTCP"}  # fmt: skip
 SockPtr = Kernel["struct sock"]
 
 

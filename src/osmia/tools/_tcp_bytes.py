@@ -51,8 +51,7 @@ def moved(sk, kind, size):
     """``size`` bytes went through the socket; a negative number is an error."""
     if size <= 0 or not wanted() or not is_tcp(sk) or not chosen(sk):
         return
-    key = Flow(_laddr=0, _laddr_high=0, _raddr=0, _raddr_high=0, lport=0, rport=0, family=0,
-               pid=current_process_id(), comm=current.task.group_leader.comm)  # fmt: skip
+    key = Flow(pid=current_process_id(), comm=current.task.group_leader.comm)
     ends(key, sk)
     if kind == SENT:
         flows[key].tx += size

@@ -57,7 +57,7 @@ def changed(sk, oldstate, newstate):
     if newstate != SYN_SENT or (uid >= 0 and current.uid != uid) or not (wanted() and is_tcp(sk) and chosen(sk)):
         return
     if count:
-        key = Ends(_laddr=0, _laddr_high=0, _raddr=0, _raddr_high=0, lport=0, rport=0, family=0)
+        key = Ends()
         ends(key, sk)
         key.lport = u32(0)
         counts[key] += 1
