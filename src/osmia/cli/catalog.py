@@ -52,6 +52,9 @@ SUBJECTS = {
     "Locks": ("klockstat", "futexctn", "deadlock"),
     "Security": ("setuids", "capable"),
     "Applications": ("bashreadline", "ttysnoop"),
+                "tcptracer", "tcpconnlat", "gethostlatency", "solisten", "bindsnoop"),
+    "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
+    "Locks": ("klockstat", "deadlock"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
                  "stackcount", "tplist", "bpflist", "inject"),
 }  # fmt: skip
