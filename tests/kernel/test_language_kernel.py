@@ -515,3 +515,19 @@ def fork(parent, child):
                 os._exit(0)
             os.waitpid(pid, 0)
         assert live.module.hits[os.getpid()] == 6
+
+
+@pytest.mark.parametrize("hook", ["tp_btf", "raw_tracepoint"])
+def test_arguments_of_later_kernels(hook: str) -> None:
+    """What a tracepoint does not have is what the default says, and what it has is not."""
+    text = (
+        f'n = Array[u64](4)\n@{hook}("sched_process_exec")\n'
+        "def executed(task, old_pid=77, program=5, later=7, last=-9):\n"
+        f"    if current.task.real_parent.tgid == {os.getpid()}:\n"
+        "        n[0] += 1\n        n[1] = later\n        n[2] = last\n        n[3] = old_pid\n"
+    )
+    with running(text) as live:
+        live.attach("executed")
+        child = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+        assert wait_for(lambda: live.module.n[0]) == 1
+        assert (live.module.n[1], signed(live.module.n[2]), live.module.n[3]) == (7, -9, int(child.stdout))

@@ -68,7 +68,7 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
         entry_functions.bind(fn, prog, hook)
         return
     if hook.kind in ("raw_tracepoint", "tp_btf"):
-        _positional(fn, names, hook)
+        _positional(fn, names, prog, hook)
         return
     if len(names) > 1:
         fn.fail(fn.source.node.args.args[1], f"a {hook.kind} function takes one argument",
@@ -225,8 +225,11 @@ class IterRecord(Record):
         return Val(TPtr("btf", kind.target()), [raw])
 
 
-def _positional(fn: Fn, names: list[str], hook: Hook) -> None:
-    """Arguments of a raw tracepoint: u64 slots of the context, typed by the kernel's BTF."""
+def _positional(fn: Fn, names: list[str], prog: Prog, hook: Hook) -> None:
+    """Arguments of a raw tracepoint: u64 slots of the context, typed by the kernel's BTF.
+
+    One that came with a later kernel has a default, which is its value where the kernel does not have it yet.
+    """
     kinds = fn.mod.kernel.tracepoint_args(hook.target)
     if kinds is None:
         near = fn.mod.kernel.suggest("btf_trace_", hook.target, (8,))
@@ -234,8 +237,11 @@ def _positional(fn: Fn, names: list[str], hook: Hook) -> None:
         if fn.mod.kernel.btf is None:
             fix = "the kernel has no BTF to type its arguments with: give one with --btf FILE"
         raise NotFound(f"this kernel has no raw tracepoint {hook.target}", where=_place(fn), fix=fix)
-    if len(names) > len(kinds):
+    defaults = prog.function.__defaults__ or ()
+    if len(names) - len(defaults) > len(kinds):
         fn.fail(fn.source.node.args.args[len(kinds)], f"{hook.target} has {len(kinds)} arguments, not {len(names)}")
+    for name, value in zip(names[len(kinds) :], defaults[len(kinds) - len(names) :], strict=False):
+        fn.params[name] = fn.hold(name, Val(SINT, [fn.num(int(value))]))
     for at, (name, kt) in enumerate(zip(names, kinds, strict=False)):
         place = fn.offset(fn.program_context(), 8 * at)
         fn.params[name] = fn.hold(name, _raw_argument(fn, hook, place, kt))

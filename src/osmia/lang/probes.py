@@ -139,6 +139,8 @@ def tracepoint(name: Any, *more: str, optional: bool = False) -> Plan:
 def raw_tracepoint(name: str, *, optional: bool = False) -> Plan:
     """The same event without its record: the function's arguments are the tracepoint's own, by position (4.17).
 
+    One that came with a later kernel has a default (``err=0``), which is its value on kernels without it.
+
     Example::
 
         @raw_tracepoint("sched_process_exec")
