@@ -53,6 +53,8 @@ SUBJECTS = {
     "Security": ("setuids", "capable"),
     "Applications": ("bashreadline", "ttysnoop"),
                 "tcptracer", "tcpconnlat", "gethostlatency", "solisten", "bindsnoop"),
+                "tcptracer", "tcpconnlat", "gethostlatency", "solisten", "bindsnoop", "tcpsubnet", "tcpcong",
+                "tcppktlat", "netqtop", "sslsniff", "ssllatency"),
     "Memory": ("memleak", "oomkill", "drsnoop", "slabratetop", "shmsnoop"),
     "Locks": ("klockstat", "deadlock"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
