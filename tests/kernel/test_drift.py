@@ -7,6 +7,7 @@ import ast
 import inspect
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from kernel_code import running, wait_for
 from needs import older_than
+from patience import patient
 
 from osmia.kernel import btf_source, features
 from osmia.lang import drift
@@ -281,6 +283,45 @@ def enter(regs, number):
 def cgroup_root() -> Path:
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     return next(Path(words[1]) for words in mounts if words[2] == "cgroup2" and words[1].startswith("/sys/fs/cgroup"))
+
+
+RETRANSMITS = """
+from osmia.lang.drift import retransmission_failed
+
+n = Array[u64](2)
+
+@raw_tracepoint("tcp_retransmit_skb")
+def retransmitted(sk, skb, err=0):
+    if sk.__sk_common.skc_num == PORT:
+        n[1 if retransmission_failed(sk, err) else 0] += 1
+"""
+
+
+def test_retransmission_failed(record_property: Row) -> None:
+    """One that a cable lost is sent again; without the cable that fails, which is an event in newer kernels."""
+    from tunnel import FAR, cable
+
+    newer = has("trace_event_raw_tcp_retransmit_skb", "err")
+    side(record_property, "retransmission_failed", newer)
+    with cable() as wire:
+        with wire.net.other_end():
+            server = socket.create_server((FAR, 7009))
+        with server, socket.create_connection((FAR, 7009)) as client, server.accept()[0] as other:
+            port = client.getsockname()[1]
+            with running(RETRANSMITS.replace("PORT", str(port))) as live:
+                live.attach("retransmitted")
+                wire.lose(1, lambda segment: segment.size > 0)
+                client.sendall(b"1")
+                other.recv(1)
+                assert live.module.n[0] >= 1 and live.module.n[1] == 0
+                wire.lose(100, lambda segment: segment.size > 0)
+                client.sendall(b"2")
+                subprocess.run(["ip", "-n", wire.net.name, "link", "set", "wire0", "down"], check=True)
+                if newer:
+                    wait_for(lambda: live.module.n[1])
+                else:
+                    time.sleep(patient(0.7))
+                assert bool(live.module.n[1]) == newer
 
 
 def gone(folder: Path) -> bool:

@@ -36,6 +36,8 @@ APART = [
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
     "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
     "trace", "ttysnoop",
+    "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
+    "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount", "trace",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]

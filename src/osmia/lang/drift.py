@@ -12,6 +12,7 @@ from __future__ import annotations
 from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists, read_kernel, sizeof
 from osmia.lang.membership import task_in_cgroup
 from osmia.lang.types import Kernel, KStruct, s64, u8, u32, u64
+from osmia.lang.types import Kernel, KStruct, s32, s64, u32
 
 GendiskPtr = Kernel["struct gendisk"]
 MappingPtr = Kernel["struct address_space"]
@@ -229,3 +230,14 @@ def bind_flags(sk):
         return (flags >> 11 & 1) | (flags >> 15 & 1) << 1 | (flags >> 18 & 1) << 2
     first, second = cast(sk, inet_sock___before_6_6).freebind, cast(sk, inet_sock___before_6_6).bind_address_no_port
     return (first >> 2 & 1) | (first >> 5 & 1) << 1 | (second & 1) << 2
+class trace_event_raw_tcp_retransmit_skb___since_6_17(KStruct):
+    """ad892e912b84 ("tcp: trace retransmit failures in tcp_retransmit_skb", 6.17): before, failures are no events."""
+
+    err: s32
+
+
+def retransmission_failed(sk, err):
+    """Whether the event is about a segment that was not sent; ``err``: the tracepoint's third argument, or anything."""
+    if exists(cast(sk, trace_event_raw_tcp_retransmit_skb___since_6_17).err):
+        return err != 0
+    return False

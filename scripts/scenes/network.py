@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes of name lookups, packets and what becomes of them."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from pathlib import Path
+
+from lookups import Resolver
+from netns import Network
+from tunnel import ACK, SYN, Cable, cable
+from wide import send, steer, wide_network
+from wired import FAR, PORT, arrived, lose_some, server
+
+from scenes.stage import Scene, Stage
+
+
+class LookupStage(Stage):
+    """A program with a name server that takes 60 ms to answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory(prefix="demo-")
+        self.resolver = Resolver(Path(self.directory.name))
+        self.names["pid"] = self.resolver.pid
+
+    def close(self) -> None:
+        self.resolver.__exit__()
+        self.directory.cleanup()
+
+
+def lookups(stage: Stage) -> None:
+    """Three names: one in the DNS, one in /etc/hosts, one that nobody knows."""
+    assert isinstance(stage, LookupStage)
+    for how, name in (("getaddrinfo", "www.example"), ("getaddrinfo", "localhost"), ("gethostbyname", "www.example"),
+                      ("getaddrinfo", "nobody.example")):  # fmt: skip
+        stage.resolver.lookup(how, name)
+
+
+class WideStage(Stage):
+    """A device with three queues, in a network of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._network = wide_network()
+        self.net: Network = self._network.__enter__()
+
+    def close(self) -> None:
+        self._network.__exit__(None, None, None)
+
+
+def by_queue(stage: Stage) -> None:
+    """Most of it by the last queue."""
+    assert isinstance(stage, WideStage)
+    for queue, sizes in ((0, [60] * 19 + [1400] * 3), (1, [1400] * 11), (2, [1400] * 240 + [60000] * 31)):
+        steer(stage.net, queue)
+        send(sizes)
+
+
+class CableStage(Stage):
+    """A server (10.80.0.2, port 7007) at the other end of a cable that takes 5 ms in each direction."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cable = cable(0.005)
+        self.wire: Cable = self._cable.__enter__()
+        self._server = server(self.wire)
+        self._server.__enter__()
+
+    def close(self) -> None:
+        self._server.__exit__(None, None, None)
+        self._cable.__exit__(None, None, None)
+
+
+def losses(stage: Stage) -> None:
+    """A SYN, a segment in the middle, the last one, and an answer to a SYN get lost."""
+    assert isinstance(stage, CableStage)
+    stage.wire.lose(1, lambda one: bool(one.flags & SYN))
+    with socket.create_connection((FAR, PORT)) as client:
+        for size in (7000, 300):
+            stage.wire.lose(1, lambda one: one.size > 0)
+            client.sendall(bytes(size))
+            arrived(client)
+    stage.wire.lose(1, lambda one: one.flags & (SYN | ACK) == SYN | ACK)
+    socket.create_connection((FAR, PORT)).close()
+
+
+def many_losses(stage: Stage) -> None:
+    """Two connections that lose segments."""
+    assert isinstance(stage, CableStage)
+    for total in (300_000, 600_000):
+        lose_some(stage.wire, total=total).close()
+
+
+SCENES = {
+    "tcpretrans": Scene("tcpretrans", losses, CableStage),
+    "tcpretrans-all": Scene("tcpretrans -l -S -s", losses, CableStage),
+    "tcpretrans-count": Scene("tcpretrans -c", many_losses, CableStage),
+    "netqtop": Scene("netqtop -n wide0 -t -i 2 --duration 2", by_queue, WideStage),
+    "netqtop-json": Scene("netqtop -n wide0 --json -i 2 --duration 2", by_queue, WideStage),
+    "gethostlatency": Scene("gethostlatency -p {pid}", lookups, LookupStage),
+    "gethostlatency-json": Scene("gethostlatency --json -p {pid}", lookups, LookupStage),
+    "gethostlatency-cmd": Scene(
+        "gethostlatency -c 'sh -c \"(getent hosts localhost; getent ahosts 10.0.0.1) >/dev/null\"'",
+        lambda _: None,
+    ),
+}
