@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lookups import Resolver
@@ -93,7 +94,19 @@ def many_losses(stage: Stage) -> None:
         lose_some(stage.wire, total=total).close()
 
 
+def unwanted(stage: Stage) -> None:
+    """A connection to where nobody listens, and a segment that arrives twice."""
+    assert isinstance(stage, CableStage)
+    with socket.socket() as client, suppress(ConnectionRefusedError):
+        client.connect((FAR, 8080))
+    with socket.create_connection((FAR, PORT)) as client:
+        stage.wire.deliver = lambda one: [one.data] * (2 if one.size else 1)
+        client.sendall(b"hello")
+        arrived(client)
+
+
 SCENES = {
+    "tcpdrop": Scene("tcpdrop", unwanted, CableStage, lines=40),
     "tcpretrans": Scene("tcpretrans", losses, CableStage),
     "tcpretrans-all": Scene("tcpretrans -l -S -s", losses, CableStage),
     "tcpretrans-count": Scene("tcpretrans -c", many_losses, CableStage),

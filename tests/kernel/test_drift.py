@@ -324,6 +324,40 @@ def test_retransmission_failed(record_property: Row) -> None:
                 assert bool(live.module.n[1]) == newer
 
 
+DROPS = """
+from osmia.lang.drift import receiver
+
+n = Array[u64](2)
+
+@raw_tracepoint("kfree_skb")
+def freed(skb, location, reason=0, rx_sk=0):
+    sk = receiver(skb, rx_sk)
+    if sk:
+        if sk.__sk_common.skc_num == 7011:
+            n[sk.__sk_common.skc_state == 1] += 1
+"""
+
+
+def test_receiver(record_property: Row) -> None:
+    """Segments that come twice are dropped by the socket that has them already, which newer kernels say."""
+    from tunnel import FAR, cable
+
+    newer = has("trace_event_raw_kfree_skb", "rx_sk")
+    side(record_property, "receiver", newer)
+    with cable() as wire:
+        with wire.net.other_end():
+            server = socket.create_server((FAR, 7011))
+        client = socket.create_connection((FAR, 7011))
+        with server, client, server.accept()[0] as other, running(DROPS) as live:
+            live.attach("freed")
+            wire.deliver = lambda segment: [segment.data] * (2 if segment.outward and segment.size else 1)
+            for _ in range(5):
+                client.sendall(b"1")
+                other.recv(1)
+                time.sleep(patient(0.05))
+            assert live.module.n[1] in ((5,) if newer else range(6)) and live.module.n[0] == 0
+
+
 def gone(folder: Path) -> bool:
     """A cgroup can be removed once its last process is gone for good."""
     try:

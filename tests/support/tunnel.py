@@ -56,12 +56,16 @@ class Segment:
 
 
 class Cable:
-    """``delay``: seconds in each direction; ``drop`` says of each :class:`Segment` whether it gets lost."""
+    """``delay``: seconds in each direction.
+
+    ``drop`` says of each :class:`Segment` whether it gets lost, ``deliver`` what comes out of the other end for it.
+    """
 
     def __init__(self, net: Network, near: int, far: int, delay: float) -> None:
         self.net = net
         self.delay = delay
         self.drop: Callable[[Segment], bool] = lambda segment: False
+        self.deliver: Callable[[Segment], list[bytes]] = lambda segment: [segment.data]
         self.seen: list[Segment] = []  # all of them, also those that got lost
         self._other = {near: far, far: near}
         self._near = near
@@ -113,8 +117,9 @@ class Cable:
                         self.seen.append(segment)
                         if self.drop(segment):
                             continue
-                        count += 1
-                        heapq.heappush(waiting, (time.monotonic() + self.delay, count, self._other[fd], segment.data))
+                        for data in self.deliver(segment):
+                            count += 1
+                            heapq.heappush(waiting, (time.monotonic() + self.delay, count, self._other[fd], data))
             while waiting and waiting[0][0] <= time.monotonic():
                 _, _, fd, data = heapq.heappop(waiting)
                 with suppress(OSError):

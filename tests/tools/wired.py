@@ -75,6 +75,6 @@ def snmp(name: str) -> int:
     for file in ("snmp", "netstat"):
         lines = Path(f"/proc/thread-self/net/{file}").read_text().splitlines()
         for heads, values in zip(lines[::2], lines[1::2], strict=True):
-            if name in heads.split():
+            if name in heads.split() and heads.startswith("Tcp"):
                 return int(values.split()[heads.split().index(name)])
     raise AssertionError(name)

@@ -19,6 +19,9 @@ MappingPtr = Kernel["struct address_space"]
 KthreadPtr = Kernel["struct kthread"]
 
 
+SockPtr = Kernel["struct sock"]
+
+
 def loops_are_long():
     """Whether a loop may have any number of rounds: e6f2dd0f8067 ("bpf: Add bpf_loop helper", 5.17).
 
@@ -241,3 +244,21 @@ def retransmission_failed(sk, err):
     if exists(cast(sk, trace_event_raw_tcp_retransmit_skb___since_6_17).err):
         return err != 0
     return False
+
+
+class trace_event_raw_kfree_skb___since_6_11(KStruct):
+    """c53795d48ee8 ("net: add rx_sk to trace_kfree_skb", 6.11)."""
+
+    rx_sk: SockPtr
+
+
+def receiver(skb, rx_sk):
+    """The socket of a packet that is freed, 0: none; ``rx_sk``: the tracepoint's fourth argument, or anything.
+
+    A packet that has come in belongs to no socket itself (``skb->sk``) while the socket takes it.
+    """
+    if exists(cast(skb, trace_event_raw_kfree_skb___since_6_11).rx_sk):
+        found = cast(rx_sk, "struct sock")
+        if found:
+            return found
+    return cast(skb.sk, "struct sock")
