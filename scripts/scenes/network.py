@@ -105,7 +105,20 @@ def unwanted(stage: Stage) -> None:
         arrived(client)
 
 
+def questions(stage: Stage) -> None:
+    """Segments that are acknowledged one by one; the cable becomes longer for some of them."""
+    assert isinstance(stage, CableStage)
+    with socket.create_connection((FAR, PORT)) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for number in range(60):
+            stage.wire.delay = 0.04 if 40 < number < 50 else 0.005
+            client.sendall(b"hello")
+            arrived(client)
+
+
 SCENES = {
+    "tcprtt": Scene("tcprtt -m -P 7007", questions, CableStage),
+    "tcprtt-address": Scene("tcprtt -B -e -p 7007", questions, CableStage),
     "tcpdrop": Scene("tcpdrop", unwanted, CableStage, lines=40),
     "tcpretrans": Scene("tcpretrans", losses, CableStage),
     "tcpretrans-all": Scene("tcpretrans -l -S -s", losses, CableStage),

@@ -30,6 +30,7 @@ HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "soft
               "readahead", *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
 HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
               "runqlat", "runqlen"]  # fmt: skip
+HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen", "tcprtt"]
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
