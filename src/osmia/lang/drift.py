@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists, read_kernel, sizeof
 from osmia.lang.membership import task_in_cgroup
-from osmia.lang.types import Kernel, KStruct, s64, u8, u32, u64
-from osmia.lang.types import Kernel, KStruct, s32, s64, u32
+from osmia.lang.types import Kernel, KStruct, s32, s64, u8, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
 MappingPtr = Kernel["struct address_space"]
