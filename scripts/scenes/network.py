@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -116,7 +117,21 @@ def questions(stage: Stage) -> None:
             arrived(client)
 
 
+def downloads(stage: Stage) -> None:
+    """Three connections, to two networks."""
+    assert isinstance(stage, CableStage)
+    for size in (70_000, 300_000):
+        with socket.create_connection((FAR, PORT)) as client:
+            client.sendall(bytes(size))
+            arrived(client)
+    with socket.create_server(("127.0.0.1", 0)) as local, socket.create_connection(local.getsockname()) as client:
+        client.sendall(bytes(5000))
+    time.sleep(1)
+
+
 SCENES = {
+    "tcpsubnet": Scene("tcpsubnet -fK -n python --duration 1.5", downloads, CableStage),
+    "tcpsubnet-own": Scene("tcpsubnet -n python --duration 1.5 10.80.0.2/32,10.0.0.0/8,::/0", downloads, CableStage),
     "tcprtt": Scene("tcprtt -m -P 7007", questions, CableStage),
     "tcprtt-address": Scene("tcprtt -B -e -p 7007", questions, CableStage),
     "tcpdrop": Scene("tcpdrop", unwanted, CableStage, lines=40),
