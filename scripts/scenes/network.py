@@ -129,7 +129,19 @@ def downloads(stage: Stage) -> None:
     time.sleep(1)
 
 
+def hard_losses(stage: Stage) -> None:
+    """Connections that lose segments in the middle, and one that loses its last segment twice."""
+    many_losses(stage)
+    assert isinstance(stage, CableStage)
+    with lose_some(stage.wire) as client:
+        stage.wire.lose(2, lambda one: one.size > 0)
+        client.sendall(b"hello")
+        arrived(client)
+
+
 SCENES = {
+    "tcpcong": Scene("tcpcong", hard_losses, CableStage),
+    "tcpcong-dist": Scene("tcpcong -d -R 7007", hard_losses, CableStage, lines=60),
     "tcpsubnet": Scene("tcpsubnet -fK -n python --duration 1.5", downloads, CableStage),
     "tcpsubnet-own": Scene("tcpsubnet -n python --duration 1.5 10.80.0.2/32,10.0.0.0/8,::/0", downloads, CableStage),
     "tcprtt": Scene("tcprtt -m -P 7007", questions, CableStage),

@@ -37,7 +37,8 @@ APART = [
     "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
     "trace", "ttysnoop",
     "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount", "trace",
+    "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
+    "tcpcong", "trace",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
@@ -56,7 +57,7 @@ FEW_PROGRAMS = {
     "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
     "bindsnoop": 2, "solisten": 2, "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcplife": 2, "tcpstates": 2,
     "tcptop": 2, "tcptracer": 2,
-    "tcpdrop": 1, "tcpretrans": 2, "tcprtt": 1, "tcppktlat": 2, "tcpcong": 1, "tcpsubnet": 1,
+    "tcpdrop": 1, "tcpretrans": 2, "tcprtt": 1, "tcppktlat": 2, "tcpsubnet": 1,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.kernel
 
 TOOLS = [*ALIKE, *[tool for tool in APART if tool not in SPECIFIED]]
 #: What tools cannot be without, and since when it is there.
-TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19")}
+TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19"), "tcpcong": ("tcp:tcp_cong_state_set", "5.19")}
 # An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.
 UNITS = [*TOOLS, *map(str, EXAMPLES)]
 
