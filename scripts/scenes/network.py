@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lookups import Resolver
-from netns import Network
+from netns import Network, network
 from tunnel import ACK, SYN, Cable, cable
 from wide import send, steer, wide_network
 from wired import FAR, PORT, arrived, lose_some, server
@@ -139,7 +139,38 @@ def hard_losses(stage: Stage) -> None:
         arrived(client)
 
 
+class ReaderStage(Stage):
+    """A program with a connection, port 80, and the other end of that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._network = network()
+        net = self._network.__enter__()
+        with net.other_end():
+            self.server = socket.create_server(("10.77.0.2", 80))
+        self.near = socket.create_connection(("10.77.0.2", 80))
+        self.far, _ = self.server.accept()
+        self.near.sendall(b"x")
+        self.far.recv(1)
+
+    def close(self) -> None:
+        for one in (self.near, self.far, self.server):
+            one.close()
+        self._network.__exit__(None, None, None)
+
+
+def slow_reads(stage: Stage) -> None:
+    """Data that waits for 2, 30 and 200 ms."""
+    assert isinstance(stage, ReaderStage)
+    for wait in (0.002, 0.03, 0.2):
+        stage.near.sendall(b"hello")
+        time.sleep(wait)
+        stage.far.recv(100)
+
+
 SCENES = {
+    "tcppktlat": Scene("tcppktlat -T -l 80", slow_reads, ReaderStage),
+    "tcppktlat-min": Scene("tcppktlat -l 80 10000", slow_reads, ReaderStage),
     "tcpcong": Scene("tcpcong", hard_losses, CableStage),
     "tcpcong-dist": Scene("tcpcong -d -R 7007", hard_losses, CableStage, lines=60),
     "tcpsubnet": Scene("tcpsubnet -fK -n python --duration 1.5", downloads, CableStage),

@@ -69,6 +69,7 @@ class Cable:
         self.seen: list[Segment] = []  # all of them, also those that got lost
         self._other = {near: far, far: near}
         self._near = near
+        self.far_file = far  # what is written here comes out at the far end
         self._ended, self._end = os.pipe()
         self._thread = threading.Thread(target=self._carry, daemon=True)
         self._thread.start()

@@ -40,7 +40,7 @@ HEADINGS = {
     "biopattern": "DISK,%RND,%SEQ,COUNT,KBYTES", "biotop": "PID,COMM,D,MAJ,MIN,DISK,I/O,Kbytes,AVGms",
     "gethostlatency": "TIME,PID,COMM,LATms,HOST", "tcpretrans": "TIME,PID,IP,LADDR:LPORT,T>,RADDR:RPORT,STATE",
     "tcpdrop": "TIME,PID,IP,SADDR:SPORT          >,DADDR:DPORT,STATE (FLAGS),REASON (CODE)",
-    "tcpsubnet": "SUBNET,BYTES,SENT",
+    "tcpsubnet": "SUBNET,BYTES,SENT", "tcppktlat": "PID,TID,COMM,LADDR,LPORT,RADDR,RPORT,MS",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
     "slabratetop": "CACHE,ALLOCS,BYTES",
     "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
@@ -88,7 +88,7 @@ WORDS = {"runqslower": ["0"]}
 #: What happens besides, for tools that would see nothing otherwise.
 EVENTS = {"gethostlatency": ["getent", "ahostsv4", "127.0.0.1"]}
 #: What sees nothing of what happens here, unless there is something else on this machine.
-QUIET = ["tcpdrop", "tcpretrans"]
+QUIET = ["tcpdrop", "tcppktlat", "tcpretrans"]
 #: Of both ends of a connection.
 ENDS = {"family", "laddr", "lport", "raddr", "rport"}
 #: Fields of every record with --json, but the last one.
@@ -127,7 +127,7 @@ FIELDS = {
     "tcpretrans": {"ts", "pid", "seq", "segs", "local", "remote", "type", "state", *ENDS},
     "tcpdrop": {"ts", "pid", "comm", "source", "destination", "saddr", "sport", "daddr", "dport", "family", "state",
                 "reason", "why", "kernel", "user", "kernel_stack", "user_stack"},
-    "tcpsubnet": {"time", "rows"},
+    "tcpsubnet": {"time", "rows"}, "tcppktlat": {"ts", "ns", "pid", "tid", "comm", *ENDS},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},

@@ -92,6 +92,7 @@ def totals(entries, _):
 
 def prepare():
     check("tcpretrans")
+    probed.enabled = bool(lossprobe)
     return totals_table if count else None
 
 
