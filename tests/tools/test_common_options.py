@@ -48,6 +48,7 @@ HEADINGS = {
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     "swapin": "COMM,PID,COUNT",
     "vfsstat": "WHAT,COUNT",
+    "softirqslower": "TIME,STAGE,SOFTIRQ,LAT(us),CPU,COMM",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     **{f"{system}slower": "ENDTIME_us,TASK,PID,TYPE,BYTES,OFFSET_b,LATENCY_us,FILE" for system in SYSTEMS},
 }  # fmt: skip
@@ -91,6 +92,7 @@ EVENTS = {"gethostlatency": ["getent", "ahostsv4", "127.0.0.1"]}
 QUIET = ["tcpdrop", "tcppktlat", "tcpretrans"]
 #: Of both ends of a connection.
 ENDS = {"family", "laddr", "lport", "raddr", "rport"}
+WORDS = {"runqslower": ["0"], "softirqslower": ["0"]}
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in (*HISTOGRAMS, "futexctn")},
@@ -130,6 +132,7 @@ FIELDS = {
     "tcpsubnet": {"time", "rows"}, "tcppktlat": {"ts", "ns", "pid", "tid", "comm", *ENDS},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
+    "softirqslower": {"ts", "delta_us", "stage_number", "vec", "cpu", "comm", "stage", "softirq"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
     "bashreadline": {"ts", "pid", "tid", "uid", "command"},
     "capable": {"ts", "pid", "tid", "uid", "cap", "audit", "insetid", "ret", "kernel", "user", "comm", "name"},

@@ -31,6 +31,8 @@ SUBJECTS = {
                            "offwaketime", "wakeuptime", "profile", "stackcount", "llcstat", "cpuwalk", "hardirqs",
                            "softirqs", "syscount", "threadsnoop", "naptime", "killsnoop", "sigsnoop",
                            "pidpersec"),
+                           "softirqs", "softirqslower", "wqlat", "cpuunclaimed", "cpufreq", "loads", "numasched",
+                           "criticalstat", "kvmexit", "syscount", "threadsnoop", "killsnoop", "pidpersec"),
     "Files and file systems": ("opensnoop", "statsnoop", "filelife", "fileslower", "filetop", "vfsstat", "vfscount",
                                "cachestat", "cachetop", "dcstat", "dcsnoop", "mountsnoop", "syncsnoop",
                                "ext4slower", "ext4dist", "xfsslower", "xfsdist", "btrfsslower", "btrfsdist",

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# include/linux/interrupt.h: the same numbers since 4.2
+SOFTIRQS = ("hi", "timer", "net_tx", "net_rx", "block", "irq_poll", "tasklet", "sched", "hrtimer", "rcu")
+KINDS = 16  # room for more of them
+
+
+def softirq_name(vec: int) -> str:
+    """What the kernel calls a kind of soft interrupt."""
+    return SOFTIRQS[vec] if vec < len(SOFTIRQS) else str(vec)
+
+
 def cpu_number(word: str) -> int:
     """What ``-c`` means: one of the CPUs of this machine; ValueError."""
     from osmia.kernel import cpus

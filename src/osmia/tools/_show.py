@@ -80,3 +80,10 @@ def whole(word: str) -> int:
     if not (word.isascii() and word.isdecimal()) or not int(word):
         raise ValueError(f"{word!r} is not a whole number from 1")
     return int(word)
+
+
+def microseconds(word: str) -> int:
+    """The ``parse`` of an argument that is a number of microseconds, 0 too; ValueError."""
+    if not word.isdecimal():
+        raise ValueError(f"{word!r} is not a whole number of microseconds")
+    return int(word)

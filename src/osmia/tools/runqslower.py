@@ -10,15 +10,7 @@ from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
 from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools._queued import turn, wakeup, wakeup_new  # noqa: F401 - programs
-from osmia.tools._show import clock
-
-
-def microseconds(word):
-    """What the argument means."""
-    if not word.isdecimal():
-        raise ValueError(f"{word!r} is not a whole number of microseconds")
-    return int(word)
-
+from osmia.tools._show import clock, microseconds
 
 min_us = option("min_us", type=u64, default=10_000, parse=microseconds,
                 help="shortest wait to show, in microseconds (default: 10000; 0: all)")  # fmt: skip

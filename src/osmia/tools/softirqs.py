@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 from osmia import PerCpuArray, first_of, histogram, ktime, log2_hist, raw_tracepoint, tp_btf, u32, u64
-from osmia.tools._irqs import dist, events, here, nanoseconds, only, prepared, timestamp, unit  # noqa: F401 - options
-
-# include/linux/interrupt.h: the same numbers since 4.2
-NAMES = ("hi", "timer", "net_tx", "net_rx", "block", "irq_poll", "tasklet", "sched", "hrtimer", "rcu")
-KINDS = 16
+from osmia.tools._irqs import (  # noqa: F401 - options
+    KINDS,
+    dist,
+    events,
+    here,
+    nanoseconds,
+    only,
+    prepared,
+    softirq_name,
+    timestamp,
+    unit,
+)
 
 starts = PerCpuArray[u64](KINDS)  # when the one of that kind began which runs on this CPU
 took = log2_hist("nsecs", key=u32, max_entries=KINDS)
@@ -31,12 +38,8 @@ def leave(vec):
     took[vec].add((ktime() - start) // (1000 if dist and not nanoseconds else 1))
 
 
-def label(vec):
-    return NAMES[vec] if vec < len(NAMES) else str(vec)
-
-
 def prepare():
     prepared(tool, "soft irq", "SOFTIRQ", 16)
 
 
-tool = histogram(took, section="softirq", label=label, prepare=prepare, unit=lambda: unit() if dist else "nsecs")
+tool = histogram(took, section="softirq", label=softirq_name, prepare=prepare, unit=lambda: unit() if dist else "nsecs")
