@@ -6,7 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from scenes.first import CrowdStage
+from scenes.first import CrowdStage, DiskStage, disk_io
 from scenes.stage import Scene, Stage
 
 #: A process that sends itself datagrams for a second.
@@ -30,7 +30,20 @@ def datagrams(stage: Stage) -> None:
     subprocess.run([sys.executable, "-c", DATAGRAMS], check=True)
 
 
+def work(stage: Stage) -> None:
+    """Write a thousand letters to a terminal and read them; the same for blocks of a disk."""
+    script = (
+        "import os, pty, tty; m, s = pty.openpty(); tty.setraw(s); "
+        "[(os.write(m, b'x'), os.read(s, 1)) for _ in range(1000)]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    disk_io(stage)
+
+
 SCENES = {
     "softirqslower": Scene("softirqslower 20", datagrams, CrowdStage, lines=16),
     "softirqslower-cpu": Scene("softirqslower --cpu 0 --json 50", datagrams, CrowdStage, lines=3),
+    "wqlat": Scene("wqlat", work, DiskStage),
+    "wqlat-queues": Scene("wqlat -NTW 1 1", work, DiskStage, lines=50),
+    "wqlat-one": Scene("wqlat -w {disk}", work, DiskStage),
 }

@@ -58,6 +58,7 @@ FEW_PROGRAMS = {
     "bindsnoop": 2, "solisten": 2, "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcplife": 2, "tcpstates": 2,
     "tcptop": 2, "tcptracer": 2,
     "tcpdrop": 1, "tcpretrans": 2, "tcprtt": 1, "tcppktlat": 2, "tcpsubnet": 1,
+    "wqlat": 2,
 }  # fmt: skip
 #: One tool of each kind: what says of these something on a kernel says it of the others, too.
 OF_EACH_KIND = ("biolatency", "opensnoop", "profile", "syscount")

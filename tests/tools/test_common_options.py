@@ -31,6 +31,7 @@ HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "soft
 HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
               "runqlat", "runqlen"]  # fmt: skip
 HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen", "tcprtt"]
+              "wqlat"]
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
