@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from scenes.first import CrowdStage, DiskStage, disk_io
 from scenes.stage import Scene, Stage
@@ -46,4 +47,7 @@ SCENES = {
     "wqlat": Scene("wqlat", work, DiskStage),
     "wqlat-queues": Scene("wqlat -NTW 1 1", work, DiskStage, lines=50),
     "wqlat-one": Scene("wqlat -w {disk}", work, DiskStage),
+    "cpuunclaimed": Scene("cpuunclaimed 1 3", lambda _: time.sleep(3), CrowdStage),
+    "cpuunclaimed-samples": Scene("cpuunclaimed -j -d 1", lambda _: time.sleep(1), CrowdStage, lines=10),
+    "cpuunclaimed-json": Scene("cpuunclaimed --json 1 1", lambda _: time.sleep(1), CrowdStage),
 }

@@ -54,6 +54,7 @@ FEW_PROGRAMS = {
     "hardirqs": 2, "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1, "sigsnoop": 1, "slabratetop": 2,
     "softirqs": 2, "syscount": 2, "threadsnoop": 1, "wakeuptime": 2,
     "biostacks": 2, "cpudist": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
+    "biostacks": 2, "cpudist": 1, "cpuunclaimed": 1, "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2,
     "pidpersec": 1, "runqlen": 1, "softirqs": 2, "syscount": 2, "wakeuptime": 2,
     "bindsnoop": 2, "solisten": 2, "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcplife": 2, "tcpstates": 2,
     "tcptop": 2, "tcptracer": 2,

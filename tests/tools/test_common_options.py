@@ -19,6 +19,8 @@ import pytest
 from harness import FEW_PROGRAMS, TOOLS, Files, Tool, each_kind, osmia, told
 from stir import stir
 
+from osmia.kernel import cpus
+
 pytestmark = pytest.mark.kernel
 
 #: Tools about one file system.
@@ -49,6 +51,7 @@ HEADINGS = {
     "sigsnoop": "TIME,PID,COMM,SIG,TPID,TCOMM,RESULT", "threadsnoop": "TIME(ms),PID,COMM,FUNC",
     "swapin": "COMM,PID,COUNT",
     "vfsstat": "WHAT,COUNT",
+    "cpuunclaimed": "TIMESTAMP_ns," + ",".join(f"CPU{n}" for n in cpus.online()),
     "softirqslower": "TIME,STAGE,SOFTIRQ,LAT(us),CPU,COMM",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
     **{f"{system}slower": "ENDTIME_us,TASK,PID,TYPE,BYTES,OFFSET_b,LATENCY_us,FILE" for system in SYSTEMS},
@@ -133,6 +136,7 @@ FIELDS = {
     "tcpsubnet": {"time", "rows"}, "tcppktlat": {"ts", "ns", "pid", "tid", "comm", *ENDS},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
+    "cpuunclaimed": {"time", "cpu", "unclaimed", "rounds", "skewed"},
     "softirqslower": {"ts", "delta_us", "stage_number", "vec", "cpu", "comm", "stage", "softirq"},
     "runqslower": {"ts", "delta_us", "pid", "tid", "prev_tid", "comm", "prev_comm"},
     "bashreadline": {"ts", "pid", "tid", "uid", "command"},
