@@ -237,6 +237,13 @@ def help_text(name: str, text: str) -> str:
     return "".join(out)
 
 
+def about_text(text: str) -> str:
+    """What ``osmia list --for`` looks into: the first paragraph of the Description, as plain text."""
+    lines = next((lines for heading, lines in sections(text) if heading.lower() == "description"), [])
+    paragraph = "\n".join(lines).strip().split("\n\n")[0]
+    return re.sub(r"[`*]|\]\([^)]*\)|\[", "", paragraph) + "\n"
+
+
 def made() -> dict[Path, str]:
     """Every derived file and its text."""
     out = {}
@@ -244,6 +251,8 @@ def made() -> dict[Path, str]:
         text = path.read_text(encoding="utf-8")
         out[MAN / f"osmia-{path.stem}.8"] = man_page(path.stem, text)
         out[HELP / f"help-{path.stem}.txt"] = help_text(path.stem, text)
+        if path.parent == DOCS:
+            out[HELP / f"about-{path.stem}.txt"] = about_text(text)
     return out
 
 

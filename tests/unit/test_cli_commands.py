@@ -68,7 +68,7 @@ def test_the_title_is_read_as_python_reads_it() -> None:
         (["../cli/main"], 1, "there is no tool or command '../cli/main'; osmia list shows the tools"),
         (["_paths"], 1, "there is no tool or command '_paths'; osmia list shows the tools"),
         (["--frob"], 2, "unknown option --frob; options come after the tool: osmia TOOL [options]"),
-        (["list", "x"], 2, "list: unexpected argument 'x'; see osmia list --help"),
+        (["list", "x"], 2, "list: unexpected argument 'x'; osmia list --for x looks for tools about that"),
         (["opensnoop", "--pidd", "1"], 2, "opensnoop: unknown option --pidd; did you mean --pid?"),
         (["opensnoop", "-p", "abc"], 2, "opensnoop: option -p: 'abc' is no process id"),
         (["opensnoop", "-p", "4194305"], 2, "opensnoop: option -p: there is no process 4194305"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DIRECTORY = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tools")
 #: The commands that are no tools, and what they do.
 COMMANDS = {
-    "list": "list the tools",
+    "list": "list the tools by subject, or with --for WORDS those that are about something",
     "doctor": "say what this kernel and this user can do, and how to mend what is missing",
     "compile": "compile a tool or a file to a BPF object",
     "run": "run a Python file as a tool",

@@ -106,9 +106,22 @@ def parse(parser: Parser, words: list[str]) -> bool:
 
 
 def _list(words: list[str]) -> int:
+    about = Option("--for", type=str, metavar="WORDS",
+                   help="only the tools that are about this, best first: osmia list --for slow disk")  # fmt: skip
     as_json = Option("--json", help="one JSON object a line")
-    if parse(Parser("list", [as_json]), words):
+    more = Option("words", type=list, help="more words of --for")
+    parser = Parser("list", [about, as_json, more])
+    if parse(parser, words):
         return 0
+    if about.given:
+        from osmia.cli import finding
+
+        text = " ".join([about.value, *(more.value or [])])
+        sys.stdout.write(finding.records(text) if as_json else finding.listing(text))
+        return 0
+    if more.given:
+        raise OptionError(f"unexpected argument {more.value[0]!r}", where="list",
+                          fix=f"osmia list --for {' '.join(more.value)} looks for tools about that")  # fmt: skip
     if as_json:
         from osmia.views.machine import json_line
 
