@@ -50,4 +50,6 @@ SCENES = {
     "cpuunclaimed": Scene("cpuunclaimed 1 3", lambda _: time.sleep(3), CrowdStage),
     "cpuunclaimed-samples": Scene("cpuunclaimed -j -d 1", lambda _: time.sleep(1), CrowdStage, lines=10),
     "cpuunclaimed-json": Scene("cpuunclaimed --json 1 1", lambda _: time.sleep(1), CrowdStage),
+    "loads": Scene("loads 1 3", lambda _: None, CrowdStage),
+    "loads-json": Scene("loads --json 1 1", lambda _: None),
 }

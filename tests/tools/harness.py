@@ -43,7 +43,7 @@ APART = [
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
 #: Tools that trace nothing.
-LISTS = ["bpflist", "tplist"]
+LISTS = ["bpflist", "loads", "tplist"]
 TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[a-z]*.py")} - {*APART, *LISTS})
 #: How many programs a run loads at least: three, but for these.
 FEW_PROGRAMS = {
