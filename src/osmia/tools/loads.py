@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 from osmia.kernel.proc import loads
@@ -15,21 +16,23 @@ interval = option("interval", type=float, default=1.0, parse=seconds, help="seco
 count = option("count", type=int, parse=whole, help="number of lines")
 
 
+ENDS = {signal.SIGINT, signal.SIGTERM}
+
+
 def records():
     """One now, and one each interval, until it is enough or Ctrl-C is pressed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # they end the run while it sleeps, and nothing else
     start, number = time.monotonic(), 0
-    try:
-        while not (count and number >= count):
-            one, five, fifteen = loads()
-            yield {"time": round(time.time(), 3), "load1": one, "load5": five, "load15": fifteen}
-            number += 1
-            following = start + number * interval.value
-            if duration and following >= start + duration.value:
-                time.sleep(max(0.0, start + duration.value - time.monotonic()))
-                return
-            time.sleep(max(0.0, following - time.monotonic()) if not count or number < count else 0)
-    except KeyboardInterrupt:
-        return
+    while True:
+        one, five, fifteen = loads()
+        yield {"time": round(time.time(), 3), "load1": one, "load5": five, "load15": fifteen}
+        number += 1
+        until = start + number * interval.value
+        over = bool(duration) and until >= start + duration.value
+        if over:
+            until = start + duration.value
+        if number == count or signal.sigtimedwait(ENDS, max(0.0, until - time.monotonic())) or over:
+            return
 
 
 def line(record):
