@@ -361,7 +361,10 @@ class Session:
     def _ready(self) -> None:
         settle()
         self.started = time.monotonic()
-        length = self.common.duration.value or self.common.length.value
+        common = self.common
+        length = common.duration.value or common.length.value
+        if common.cmd.given and not (common.duration.given or common.length.given):
+            length = 0.0  # what the tool does by itself; a command says how long it takes
         if length:
             self.stop.deadline = self.started + length
         if self.command is not None:

@@ -224,7 +224,8 @@ class CountTable(Template):
     ordered, largest first, and ``most`` how many are shown (0: all; an option
     or a number).  ``text`` turns the entries of an interval, and its
     length in seconds, into what is printed in place of the table.  ``interval``: seconds between summaries
-    where the user says nothing; 0 for only one, at the end.  ``name`` says what a key is called: an entry has
+    where the user says nothing; 0 for only one, at the end.  ``duration``: the argument is no interval but how long
+    to trace, and this where the user says nothing.  ``name`` says what a key is called: an entry has
     that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown before,
     each summary is a page of its own: the time and the load averages stand above it, and a terminal is cleared first.
     ``loads``, a function or a flag, says whether that line is there.
@@ -246,6 +247,7 @@ class CountTable(Template):
         most: Any = 0,
         text: Callable[[list[Any], float], str] | None = None,
         interval: float = 0.0,
+        duration: float = 0.0,
         screen: Any = None,
         taken: bool = False,
         loads: Any = True,
@@ -262,6 +264,7 @@ class CountTable(Template):
         self.most = most
         self.text = text
         self.interval = interval
+        self.duration = duration
         self.screen = screen
         self.taken = taken
         self.loads = loads
@@ -464,7 +467,8 @@ def count_table(map: Map, columns: Sequence[Col], **named: Any) -> CountTable:
     ``sort`` orders entries, largest first, and ``most`` is how many are shown;
     ``text`` makes what is printed in place of the table from the entries and
     the seconds they took; ``interval`` is how often, where the user says
-    nothing; ``name`` makes a name of a key, and adds up what has the same one;
+    nothing; with ``duration`` the argument says how long to trace, and that is
+    how long where it does not; ``name`` makes a name of a key, and adds up what has the same one;
     ``screen`` is the option that keeps a terminal from being cleared before each
     page of a table that is read as ``top`` is; ``taken`` (True) empties the maps with
     each summary, for keys that come and go; ``prepare`` is called when options
