@@ -39,6 +39,7 @@ APART = [
     "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
     "tcpcong", "trace",
+    "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
