@@ -81,6 +81,31 @@ def look(it):
     side(record_property, "task_state", newer)
 
 
+def test_cpu_of_a_task(sleeper: int, record_property: Row) -> None:
+    """It is what /proc/PID/stat says (field 39), on each CPU to which the process is sent."""
+    with running("""
+from osmia.lang.drift import task_cpu
+cpus = Hash[u32, u64]()
+
+@iterator("task")
+def look(it):
+    task = it.task
+    if task:
+        cpus[task.pid] = task_cpu(task) + 1
+""") as it:
+        link = it.attach("look")
+        pinned = max(os.sched_getaffinity(0))
+        with subprocess.Popen(["taskset", "-c", str(pinned), "sleep", "60"]) as process:
+            while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+                time.sleep(0.01)
+            link.read()  # type: ignore[attr-defined]
+            process.kill()
+        assert it.module.cpus[process.pid] == pinned + 1
+        said = Path(f"/proc/{sleeper}/stat").read_text().rpartition(")")[2].split()[36]
+        assert it.module.cpus[sleeper] == int(said) + 1
+    side(record_property, "task_cpu", not has("task_struct", "cpu"))
+
+
 def test_block_requests(record_property: Row) -> None:
     """A request's disk is the one that was read from, whichever way leads there; the request is a request."""
     with loop_device() as name, running("""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 _ROOT = "/sys/devices/system/cpu/"
+_NODES = "/sys/devices/system/node/"
 _known: dict[str, list[int]] = {}
 
 
@@ -47,3 +48,20 @@ def slots() -> int:
 def online() -> list[int]:
     """The CPUs that are up now; read anew each time, because of hotplug."""
     return _read("online")
+
+
+def nodes() -> dict[int, int]:
+    """The NUMA node of each CPU that is up; all are on node 0 where the kernel knows of none (CONFIG_NUMA)."""
+    found: dict[int, int] = {}
+    try:
+        names = os.listdir(_NODES)
+    except OSError:
+        names = []
+    for name in names:
+        if name.startswith("node") and name[4:].isdecimal():
+            try:
+                with open(f"{_NODES}{name}/cpulist", encoding="ascii") as file:
+                    found |= {cpu: int(name[4:]) for cpu in parse(file.read())}
+            except (OSError, ValueError):
+                continue
+    return found or dict.fromkeys(online(), 0)

@@ -62,6 +62,19 @@ def task_state(task):
     return cast(task, task_struct___before_5_14).state
 
 
+class task_struct___before_5_16(KStruct):
+    """bcf9033e5449 ("sched: move CPU field back into thread_info if THREAD_INFO_IN_TASK=y", 5.16)."""
+
+    cpu: u32
+
+
+def task_cpu(task):
+    """The number of the CPU that a task has, or had when it last ran."""
+    if exists(cast(task, task_struct___before_5_16).cpu):
+        return cast(task, task_struct___before_5_16).cpu
+    return task.thread_info.cpu
+
+
 class cfs_rq___since_6_14(KStruct):
     """c2a295bffeaf ("sched/fair: Add new cfs_rq.h_nr_runnable", 6.14; in 6.12's stable series since 6.12.37)."""
 
