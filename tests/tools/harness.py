@@ -40,6 +40,7 @@ APART = [
     "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
     "tcpcong", "trace",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
+    "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "numasched", "stackcount", "trace",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.

@@ -12,7 +12,10 @@ from harness import REPO, Tool
 pytestmark = pytest.mark.kernel
 
 #: What is said where a tool asks for what a machine may not have.
-LACKING = {"llcstat": "this machine has no such hardware counter", "numasched": "this machine has one NUMA node"}
+LACKING = {
+    "cpufreq": "there is no cpufreq", "llcstat": "this machine has no such hardware counter",
+    "numasched": "this machine has one NUMA node",
+}  # fmt: skip
 COMMANDS = (REPO / "tests" / "fixtures" / "bcc" / "cpus.txt").read_text().splitlines()
 
 

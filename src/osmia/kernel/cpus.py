@@ -11,6 +11,7 @@ import os
 
 _ROOT = "/sys/devices/system/cpu/"
 _NODES = "/sys/devices/system/node/"
+_FREQUENCY = "/sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq"
 _known: dict[str, list[int]] = {}
 
 
@@ -65,3 +66,22 @@ def nodes() -> dict[int, int]:
             except (OSError, ValueError):
                 continue
     return found or dict.fromkeys(online(), 0)
+
+
+def frequencies() -> dict[int, int]:
+    """The frequency in kHz that each CPU has now, of those whose frequency the kernel can change (cpufreq)."""
+    found: dict[int, int] = {}
+    for cpu in online():
+        number = _number(_FREQUENCY.format(cpu))
+        if number:
+            found[cpu] = number
+    return found
+
+
+def _number(path: str) -> int:
+    """The number in a file; 0 where there is none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
