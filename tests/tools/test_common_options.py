@@ -8,11 +8,11 @@ import io
 import json
 import os
 import re
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
-import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -28,12 +28,9 @@ SYSTEMS = ("ext4", "xfs", "btrfs", "nfs", "f2fs", "zfs")
 #: Tools that have nothing to show where there is no such file system, or just then.
 MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "writeback"]
 EVENT_TABLES = ["execsnoop", "opensnoop"]
-HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen",
-              "readahead", *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
 HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
-              "runqlat", "runqlen"]  # fmt: skip
-HISTOGRAMS = ["biolatency", "biostacks", "cpudist", "cpuwalk", "hardirqs", "softirqs", "runqlat", "runqlen", "tcprtt"]
-              "wqlat"]
+              "runqlat", "runqlen", "readahead", "tcprtt", "wqlat",
+              *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
 #: First line with --csv.
 HEADINGS = {
     **dict.fromkeys((*HISTOGRAMS, "futexctn"), "time,key,low,high,count"),
@@ -54,12 +51,19 @@ HEADINGS = {
     "cpuunclaimed": "TIMESTAMP_ns," + ",".join(f"CPU{n}" for n in cpus.online()),
     "softirqslower": "TIME,STAGE,SOFTIRQ,LAT(us),CPU,COMM",
     **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
+    "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
+    "statsnoop": "PID,COMM,FD,ERR,PATH", "syncsnoop": "TIME(s),COMM,CALL", "shmsnoop": "PID,COMM,SYS,RET,ARGs",
+    "mountsnoop": "COMM,PID,TID,MNT_NS,CALL", "sofdsnoop": "ACTION,TID,COMM,SOCKET,FD,NAME",
+    "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
+    "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
+    "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
+    "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
+    "solisten": "PID,COMM,PROTO,BACKLOG,PORT,ADDR", "bindsnoop": "PID,COMM,PROT,ADDR,PORT,OPTS,IF",
+    "tcptracer": "T,PID,COMM,IP,SADDR,DADDR,SPORT,DPORT", "tcpconnlat": "PID,COMM,IP,SADDR,DADDR,DPORT,LAT(ms)",
+    "tcptop": "PID,COMM,LADDR,LPORT,RADDR,RPORT,RX_BYTES,TX_BYTES",
+    "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
     **{f"{system}slower": "ENDTIME_us,TASK,PID,TYPE,BYTES,OFFSET_b,LATENCY_us,FILE" for system in SYSTEMS},
 }  # fmt: skip
-#: What makes a tool have something to show that would not always have it.
-WORDS = {"runqslower": ["0"], "ext4slower": ["0"]}
-
-
 def enter_a_line() -> None:
     """In a bash on a terminal."""
     from test_bashreadline import bash
@@ -74,29 +78,14 @@ DONE: dict[str, Callable[[], object]] = {
     "naptime": lambda: time.sleep(0.001), "setuids": lambda: os.setuid(os.getuid()),
     "threadsnoop": lambda: threading.Thread(target=int).start(),
 }  # fmt: skip
-    "vfsstat": "WHAT,COUNT", "filetop": "TID,COMM,READS,WRITES,R_Kb,W_Kb,T,FILE",
-    "statsnoop": "PID,COMM,FD,ERR,PATH", "syncsnoop": "TIME(s),COMM,CALL", "shmsnoop": "PID,COMM,SYS,RET,ARGs",
-    "mountsnoop": "COMM,PID,TID,MNT_NS,CALL", "sofdsnoop": "ACTION,TID,COMM,SOCKET,FD,NAME",
-    "filegone": "TIME,PID,COMM,ACTION,FILE", "filelife": "TIME,PID,COMM,AGE(s),FILE",
-    "fileslower": "TIME(s),COMM,TID,D,BYTES,LAT(ms),FILENAME", "dirtop": "READS,WRITES,R_Kb,W_Kb,PATH",
-    **dict.fromkeys(("offcputime", "offwaketime", "profile", "wakeuptime"), "count,pid,comm,stack"),
-    "tcplife": "PID,COMM,IP,LADDR,LPORT,RADDR,RPORT,TX_KB,RX_KB,MS",
-    "tcpstates": "SKADDR,C-PID,C-COMM,IP,LADDR,LPORT,RADDR,RPORT,OLDSTATE,NEWSTATE,MS",
-    "solisten": "PID,COMM,PROTO,BACKLOG,PORT,ADDR", "bindsnoop": "PID,COMM,PROT,ADDR,PORT,OPTS,IF",
-    "tcptracer": "T,PID,COMM,IP,SADDR,DADDR,SPORT,DPORT", "tcpconnlat": "PID,COMM,IP,SADDR,DADDR,DPORT,LAT(ms)",
-    "tcptop": "PID,COMM,LADDR,LPORT,RADDR,RPORT,RX_BYTES,TX_BYTES",
-    "tcpconnect": "PID,COMM,IP,SADDR,DADDR,DPORT", "tcpaccept": "PID,COMM,IP,RADDR,RPORT,LADDR,LPORT",
-}  # fmt: skip
 #: What makes a tool have something to show that would not always have it.
-WORDS = {"runqslower": ["0"], "fileslower": ["0"]}
-WORDS = {"runqslower": ["0"]}
+WORDS = {"runqslower": ["0"], "ext4slower": ["0"], "fileslower": ["0"], "softirqslower": ["0"]}
 #: What happens besides, for tools that would see nothing otherwise.
 EVENTS = {"gethostlatency": ["getent", "ahostsv4", "127.0.0.1"]}
 #: What sees nothing of what happens here, unless there is something else on this machine.
 QUIET = ["tcpdrop", "tcppktlat", "tcpretrans"]
 #: Of both ends of a connection.
 ENDS = {"family", "laddr", "lport", "raddr", "rport"}
-WORDS = {"runqslower": ["0"], "softirqslower": ["0"]}
 #: Fields of every record with --json, but the last one.
 FIELDS = {
     **{tool: {"time", "unit", "histograms"} for tool in (*HISTOGRAMS, "futexctn")},
@@ -108,14 +97,12 @@ FIELDS = {
     "profile": {"time", "count", "unit", "pid", "user", "kernel", "comm", "cut"},
     "opensnoop": {"ts", "pid", "tid", "uid", "fd", "err", "flags", "mode", "comm", "path"},
     "exitsnoop": {"ts", "start", "pid", "ppid", "tid", "exit_code", "signal", "core_dumped", "comm", "age"},
-    **{tool: {"time", "unit", "histograms", "section"} for tool in ("hardirqs", "softirqs")},
-    "readahead": {"time", "unit", "histograms", "section"},
-    **{f"{system}dist": {"time", "unit", "histograms", "section"} for system in SYSTEMS},
     **{f"{system}slower": {"ts", "ns", "offset", "size", "pid", "tid", "kind", "comm", "file", "type"}
        for system in SYSTEMS},
-    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"}, "swapin": {"time", "rows"},
-    "vfsstat": {"time", "rows"},
-    **{tool: {"time", "rows"} for tool in ("vfsstat", "filetop", "dirtop")},
+    **{tool: {"time", "unit", "histograms", "section"}
+       for tool in ("bitesize", "hardirqs", "softirqs", "readahead", *[f"{system}dist" for system in SYSTEMS])},
+    **{tool: {"time", "rows"} for tool in ("biopattern", "biotop", "dirtop", "filetop", "pidpersec", "slabratetop",
+                                           "swapin", "syscount", "vfsstat")},
     "statsnoop": {"ts", "pid", "tid", "err", "call", "comm", "path", "fd", "sysname"},
     "syncsnoop": {"ts", "delta_ns", "pid", "tid", "call", "ret", "comm", "path", "what", "err"},
     "shmsnoop": {"ts", "ret", "arg1", "arg2", "arg3", "pid", "tid", "call", "comm", "sys", "args"},
@@ -126,9 +113,6 @@ FIELDS = {
     "filegone": {"ts", "pid", "tid", "action", "comm", "names", "names_truncated", "what", "file"},
     "filelife": {"ts", "root", "pid", "tid", "action", "comm", "names", "names_truncated", "age_ns", "age", "file"},
     "fileslower": {"ts", "delta_ns", "ret", "ino", "dev", "mode", "write", "pid", "tid", "comm", "name"},
-    "syscount": {"time", "rows"}, "pidpersec": {"time", "rows"},
-    **{tool: {"time", "unit", "histograms", "section"} for tool in ("bitesize", "hardirqs", "softirqs")},
-    **{tool: {"time", "rows"} for tool in ("biopattern", "biotop", "pidpersec", "slabratetop", "syscount")},
     "gethostlatency": {"ts", "latency_ns", "pid", "tid", "ret", "function", "comm", "host"},
     "tcpretrans": {"ts", "pid", "seq", "segs", "local", "remote", "type", "state", *ENDS},
     "tcpdrop": {"ts", "pid", "comm", "source", "destination", "saddr", "sport", "daddr", "dport", "family", "state",
@@ -210,8 +194,7 @@ def test_json_into_a_file(tool: str, tmp_path: Path) -> None:
     done = traced(tool, "--json", "-o", str(out))
     assert (done.status, done.stdout, told(done.stderr)) == (0, "", [])
     records = [json.loads(line) for line in out.read_text().splitlines()]
-    assert records or tool in MAY_BE_EMPTY
-    assert records or tool in QUIET
+    assert records or tool in (*MAY_BE_EMPTY, *QUIET)
     assert all(set(record) == FIELDS[tool] or (done.stderr and "lost" in record) for record in records)
 
 
