@@ -156,9 +156,11 @@ class EventTable(Template):
         banner: str | Callable[[], str] = "",
         placed: Callable[[], None] | None = None,
         careful: bool = False,
+        descendants: bool = False,
         stacks: Stacks | None = None,
         folded: Any = False,
     ) -> None:
+        self.descendants = descendants
         self.stacks = stacks
         self.folded = folded
         self.ring = ring

@@ -58,6 +58,6 @@ tool = event_table(
         Col("pid", "PID", 7, align="<"),
         Col("command", "COMMAND"),
     ],
+    descendants=True,
     prepare=aim,
 )
-tool.descendants = True

@@ -75,5 +75,5 @@ tool = event_table(
         Col("comm", "COMM", 16),
         Col("func", "FUNC", row=function),
     ],
+    descendants=True,
 )
-tool.descendants = True
