@@ -285,7 +285,7 @@ def counts(text: str) -> Counter[str]:
     return found
 
 
-@pytest.mark.feature("A12 histograms: log2")
+@pytest.mark.feature("A12 histograms: power-of-two")
 def test_histograms_count_every_operation(system: tuple[str, Path], elsewhere: Path) -> None:
     name, place = system
     expected = Counter(NAMES[kind] for kind, _, _, _ in everything(elsewhere))

@@ -44,11 +44,11 @@ def cache_alloc(call_site, ptr, third, fourth):
         sized(CACHE, fourth)
 
 
-@first_of(tp_btf("kmem_cache_alloc_node", optional=True), raw_tracepoint("kmem_cache_alloc_node", optional=True))
-def cache_alloc_node(call_site, ptr, requested, allocated):
+@tracepoint("kmem:kmem_cache_alloc_node", optional=True)
+def cache_alloc_node(record):
     """Before 6.1."""
-    if ptr and wanted():
-        sized(CACHE, allocated)
+    if record.ptr and wanted():
+        sized(CACHE, record.bytes_alloc)
 
 
 @tracepoint("kmem:kmalloc")
