@@ -40,6 +40,15 @@ ENUMS = (consts.BTF_KIND_ENUM, consts.BTF_KIND_ENUM64)
 GONE = {"kmem:kmalloc_node": "kmem_alloc_node", "kmem:kmem_cache_alloc_node": "kmem_alloc_node"}
 GONE_FIELDS = {"kmem_alloc_node": (("call_site", 8), ("ptr", 8), ("bytes_req", 8), ("bytes_alloc", 8),
                                    ("gfp_flags", 4), ("node", 4))}  # fmt: skip
+#: Functions that newer kernels have no more: what they return ("" for nothing), and their parameters with types.
+#: tcp_drop: 8fbf195798b5 (5.18) made a use of another one of it; tcp_sendpage: dc97391e6610 (6.5); swap_readpage:
+#: c9bdf768dd93 (6.9) renamed it.
+GONE_FUNCTIONS = {
+    "tcp_drop": ("", (("sk", "struct sock *"), ("skb", "struct sk_buff *"))),
+    "tcp_sendpage": ("int", (("sk", "struct sock *"), ("page", "struct page *"), ("offset", "int"),
+                             ("size", "long unsigned int"), ("flags", "int"))),
+    "swap_readpage": ("int", (("page", "struct page *"),)),
+}  # fmt: skip
 
 
 class Watched(Btf):
@@ -181,11 +190,22 @@ def with_gone(btf: Btf) -> bytes:
             members.append((field, sizes[size], at * 8))
             at += size
         added.add_struct(f"trace_event_raw_{name}", at, members)
+    for name, (result, parameters) in GONE_FUNCTIONS.items():
+        returned = typed(btf, added, result) if result else 0
+        given = [(what, typed(btf, added, kind)) for what, kind in parameters]
+        added.add_func(name, added.add_func_proto(returned, given), 0)
     types = raw[btf.type_start : btf.type_end] + bytes(added._types)
     header = bytearray(raw[:24])
     for place, value in ((4, 24), (8, 0), (12, len(types)), (16, len(types)), (20, len(added._strings))):
         header[place : place + 4] = value.to_bytes(4, "little")
     return bytes(header) + types + bytes(added._strings)
+
+
+def typed(btf: Btf, added: BtfBuilder, text: str) -> int:
+    """The number of a type of C's: an integer, or a pointer to a structure of the kernel's."""
+    if text.endswith(" *"):
+        return added.add_ptr(btf.find(text[:-2].removeprefix("struct "), consts.BTF_KIND_STRUCT))
+    return btf.find(text, consts.BTF_KIND_INT)
 
 
 def from_kernel(path: str) -> str:
