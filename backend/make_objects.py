@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile every tool to the object that a wheel ships: ``python make_objects.py SRC OUT``.
 
-SRC holds the package; of each tool OUT gets ``NAME.bpf.o``, an ordinary BPF
+SRC holds the package; of each tool OUT gets ``NAME.bpf.o.z``, an ordinary BPF
 object, and ``NAME.made``, what it was made of (``osmia.cli.shipped`` reads
 it).  Nothing of this machine goes into either: the types come from
 ``kernel_types.txt``, and files are named from the package's folder on.
@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import os
 import sys
+import zlib
+from concurrent.futures import ProcessPoolExecutor
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
+from multiprocessing import get_context
 from types import CodeType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from kernel_types import KernelTypes
 
 
@@ -55,11 +60,19 @@ def make(name: str, types: KernelTypes, out: str) -> int:
         made = compile_unit(tool_unit(name), btf=types.btf, tracepoint_format=types.tracepoint_format, without=without)
         if made.object == whole:
             return len(whole)
-        for suffix, data in ((shipped.OBJECT, made.object), (shipped.MADE, shipped.describe(made))):
+        for suffix, data in ((shipped.OBJECT, zlib.compress(made.object, 9)), (shipped.MADE, shipped.describe(made))):
             with open(os.path.join(out, name + kind + suffix), "wb") as file:
                 file.write(data)
         size, whole = len(whole) + len(made.object), made.object
     return size
+
+
+_given: list[Any] = []
+
+
+def _make(name: str) -> int:
+    """In a child."""
+    return make(name, *_given)
 
 
 def main(source: str, out: str) -> None:
@@ -72,8 +85,11 @@ def main(source: str, out: str) -> None:
 
     from osmia.cli import shipped
 
-    types = KernelTypes.read()
-    sizes = [make(name, types, out) for name in shipped.names()]
+    _given[:] = KernelTypes.read(), out
+    names = shipped.names()
+    # All CPUs: forked children have the modules and the types already.
+    with ProcessPoolExecutor(mp_context=get_context("fork")) as pool:
+        sizes = list(pool.map(_make, names, chunksize=4))
     sys.stdout.write(f"{len(sizes)} objects, {sum(sizes):,} bytes\n")
 
 

@@ -8,7 +8,8 @@ size and checksum, and the module constants that were baked in; then nothing is
 compiled, also where there is a compiler.  ``NAME.made`` says what that is, in
 records as :mod:`osmia.obj.meta` writes them: ``osmia`` version, ``file`` name
 from the package's folder on, size and CRC-32, ``const`` module, name, repr, and
-last ``object`` size and CRC-32 of ``NAME.bpf.o``.
+last ``object`` size and CRC-32 of what ``NAME.bpf.o.z`` unpacks to: an object is a fifth of its size there
+(zlib), and unpacked in less than a millisecond, once.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from osmia.compiler.stages import Compiled
 
-OBJECT, MADE = ".bpf.o", ".made"
+OBJECT, MADE = ".bpf.o.z", ".made"
 #: In the name of the object for runs without filters: what only they want is left out of it.
 PLAIN = ".plain"
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -71,9 +72,11 @@ def find(name: str, path: str, plain: bool = False) -> tuple[bytes, list[tuple[s
         name += PLAIN
     try:
         records = meta.load(_contents(os.path.join(FOLDER, name + MADE)))
-        data = _contents(os.path.join(FOLDER, name + OBJECT))
+        data = zlib.decompress(_contents(os.path.join(FOLDER, name + OBJECT)))
     except OSError:
         return b"", [], ""
+    except zlib.error:
+        return b"", [], "it is damaged"
     reason = _changed(records, data)
     if reason:
         return b"", [], reason
