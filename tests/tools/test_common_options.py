@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kernel
 #: Tools about one file system.
 SYSTEMS = ("ext4", "xfs", "btrfs", "nfs", "f2fs", "zfs")
 #: Tools that have nothing to show where there is no such file system, or just then.
-MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "writeback"]
+MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "undump", "writeback"]
 EVENT_TABLES = ["execsnoop", "opensnoop"]
 HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
               "runqlat", "runqlen", "readahead", "tcprtt", "wqlat",
@@ -41,6 +41,7 @@ HEADINGS = {
     "gethostlatency": "TIME,PID,COMM,LATms,HOST", "tcpretrans": "TIME,PID,IP,LADDR:LPORT,T>,RADDR:RPORT,STATE",
     "tcpdrop": "TIME,PID,IP,SADDR:SPORT          >,DADDR:DPORT,STATE (FLAGS),REASON (CODE)",
     "tcpsubnet": "SUBNET,BYTES,SENT", "tcppktlat": "PID,TID,COMM,LADDR,LPORT,RADDR,RPORT,MS",
+    "undump": "TIME,COMM,PID,SIZE,DATA",
     "killsnoop": "TIME,PID,COMM,SIG,TPID,RESULT", "pidpersec": "WHAT,COUNT", "syscount": "SYSCALL,COUNT",
     "slabratetop": "CACHE,ALLOCS,BYTES",
     "bashreadline": "TIME,PID,COMMAND", "capable": "TIME,UID,PID,COMM,CAP,NAME,AUDIT",
@@ -119,6 +120,7 @@ FIELDS = {
                 "reason", "why", "kernel", "user", "kernel_stack", "user_stack"},
     "tcpsubnet": {"time", "rows"}, "tcppktlat": {"ts", "ns", "pid", "tid", "comm", *ENDS},
     "killsnoop": {"ts", "pid", "tid", "sig", "tpid", "ret", "comm"},
+    "undump": {"ts", "size", "pid", "tid", "comm", "data"},
     "writeback": {"ts", "ns", "pages", "wanted", "cgroup", "reason", "dev", "device"},
     "cpuunclaimed": {"time", "cpu", "unclaimed", "rounds", "skewed"},
     "softirqslower": {"ts", "delta_us", "stage_number", "vec", "cpu", "comm", "stage", "softirq"},

@@ -14,7 +14,7 @@ from osmia.lang.types import u64
 
 OVERLAYFS = 0x794C7630  # include/uapi/linux/magic.h
 #: Of ``file.f_inode.i_mode``: include/uapi/linux/stat.h.
-S_IFMT, S_IFREG, S_IFDIR = 0o170000, 0o100000, 0o040000
+S_IFMT, S_IFREG, S_IFDIR, S_IFSOCK = 0o170000, 0o100000, 0o040000, 0o140000
 FMODE_CREATED = 0x100000  # include/linux/fs.h, since 4.19
 
 
