@@ -221,6 +221,31 @@ def allocated(call_site, ptr, cache):
     side(record_property, "cache_is_told", told)
 
 
+def test_pages_of_files(record_property: Row) -> None:
+    """Pages that are read one by one, the last first, have the places that were asked for."""
+    with loop_device() as name, running("""
+from osmia.lang.drift import page_index
+wanted = Array[u64](1)
+places = Hash[u64, u64]()
+
+@tp_btf("mm_filemap_add_to_page_cache")
+def added(page):
+    if page.mapping.host.i_rdev == wanted[0]:
+        places[page_index(page)] += 1
+""", only=["added"]) as it:
+        number = os.stat(f"/dev/{name}").st_rdev
+        it.module.wanted[0] = os.major(number) << 20 | os.minor(number)
+        fd = os.open(f"/dev/{name}", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        it.attach("added")
+        for place in reversed(range(101, 124)):
+            os.pread(fd, 4096, place * 4096)
+        os.close(fd)
+        assert [it.module.places.get(place, 0) for place in range(90, 130)] == [0] * 11 + [1] * 23 + [0] * 6
+    side(record_property, "page_index", not has("page", "index"))
+
+
 def test_loops(record_property: Row) -> None:
     """What the types say of the helper is what loading a program that calls it shows."""
     with running("""

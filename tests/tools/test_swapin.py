@@ -113,6 +113,7 @@ def test_wrong_options_are_one_sentence(words: str, text: str) -> None:
     assert text in run.stderr and len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("command", (REPO / "tests" / "fixtures" / "bcc" / "swapin.txt").read_text().splitlines())
 def test_commands_that_bcc_documents(command: str) -> None:
     run = Tool(*command.split()).start().stop()

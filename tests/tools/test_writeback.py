@@ -114,6 +114,7 @@ def test_wrong_options_are_one_sentence() -> None:
     assert run.returncode == 2 and run.stdout == "" and len(run.stderr.splitlines()) == 1
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("command", (REPO / "tests" / "fixtures" / "bcc" / "writeback.txt").read_text().splitlines())
 def test_commands_that_bpftrace_documents(command: str) -> None:
     run = Tool(*command.removeprefix("./").replace(".bt", "").split()).start().stop()

@@ -14,7 +14,6 @@ from osmia.lang.membership import task_in_cgroup
 from osmia.lang.types import Kernel, KStruct, s32, s64, u8, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
-MappingPtr = Kernel["struct address_space"]
 KthreadPtr = Kernel["struct kthread"]
 
 
@@ -165,19 +164,23 @@ def request_disk(request):
     return disk.major << 20 | disk.first_minor
 
 
-class page___with_index(KStruct):
-    """A page of a file; the first page of a folio is where the folio is (5.16), and has the same fields.
+class page___before_6_16(KStruct):
+    """acc53a0b4c15 ("mm: rename page->index to page->__folio_index", 6.16) left the index to the folio alone."""
 
-    acc53a0b4c15 ("mm: rename page->index to page->__folio_index", 6.16) left the index to the folio alone.
-    """
-
-    mapping: MappingPtr
     index: u64
 
 
-def page_of_file(page):
-    """``page``, or a folio as one, with ``mapping`` and ``index``: for kernels whose pages have an index."""
-    return cast(page, page___with_index)
+class folio___since_5_16(KStruct):
+    """7b230db3b8d3 ("mm: Introduce struct folio", 5.16): a folio is where its first page is."""
+
+    index: u64
+
+
+def page_index(page):
+    """Where in its file a page, or a folio given as one, is, in pages."""
+    if exists(cast(page, page___before_6_16).index):
+        return cast(page, page___before_6_16).index
+    return cast(page, folio___since_5_16).index
 
 
 class trace_event_raw_mark_victim___since_6_9(KStruct):
@@ -245,6 +248,8 @@ def bind_flags(sk):
         return (flags >> 11 & 1) | (flags >> 15 & 1) << 1 | (flags >> 18 & 1) << 2
     first, second = cast(sk, inet_sock___before_6_6).freebind, cast(sk, inet_sock___before_6_6).bind_address_no_port
     return (first >> 2 & 1) | (first >> 5 & 1) << 1 | (second & 1) << 2
+
+
 class trace_event_raw_tcp_retransmit_skb___since_6_17(KStruct):
     """ad892e912b84 ("tcp: trace retransmit failures in tcp_retransmit_skb", 6.17): before, failures are no events."""
 

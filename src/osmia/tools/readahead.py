@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from osmia import Hash, current, exists, first_of, histogram, ktime, log2_hist, tracepoint
 from osmia.kernel import tracefs
-from osmia.lang.drift import page_of_file
+from osmia.lang.drift import page_index
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.function_probes import fentry, fexit, kprobe, kretprobe
 from osmia.lang.types import Event, u32, u64
@@ -156,9 +156,8 @@ def fault(record):
 )  # fmt: skip
 def accessed(page):
     """Where no tracepoint tells: each page once, or all that came together."""
-    place = page_of_file(page)
-    host = place.mapping.host
-    dev, ino, index = host.i_sb.s_dev, host.i_ino, place.index
+    host = page.mapping.host
+    dev, ino, index = host.i_sb.s_dev, host.i_ino, page_index(page)
     n = take(USED, dev, ino, index)
     for i in range(MOST):
         if i + 1 >= n:

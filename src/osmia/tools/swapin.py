@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from osmia import Col, Global, Hash, count_table, current, enum_value, exists, first_of, lost, option, read_kernel
+from osmia import Col, Global, Hash, cast, count_table, current, enum_value, exists, first_of, lost, option, read_kernel
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.function_probes import fentry, kprobe
 from osmia.lang.pidns import current_process_id
@@ -40,12 +40,14 @@ def reading():
 
 
 @first_of(tp_btf("block_bio_queue"), raw_tracepoint("block_bio_queue"))
-def queued(bio):
+def queued(request):
     if by_function.value:
         return
     if exists("struct hd_struct"):
         lost("swap-ins, because this kernel's block tracepoints (before 5.11) have other arguments")
-    elif bio.bi_opf & REQ_OP_MASK == REQ_OP_READ and bio.bi_vcnt and is_swap(bio.bi_io_vec.bv_page):
+        return
+    bio = cast(request, "struct bio")
+    if bio.bi_opf & REQ_OP_MASK == REQ_OP_READ and bio.bi_vcnt and is_swap(bio.bi_io_vec.bv_page):
         count()
 
 
