@@ -127,6 +127,7 @@ def test_what_counts(script: Script, tmp_path: Path, words: list[str], expected:
     assert numbers(top(script, "filetop", *words), "name") == expected
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(
     ("sort", "first"),
     [("all", "source"), ("reads", "source"), ("rbytes", "source"), ("writes", "target"), ("wbytes", "target")],
@@ -136,6 +137,7 @@ def test_order_and_rows(script: Script, sort: str, first: str) -> None:
     assert [row["name"] for record in tool.records() for row in record["rows"]] == [first]
 
 
+@pytest.mark.anywhere
 def test_pages(script: Script) -> None:
     """As bcc prints them: banner, time and load, the table; kilobytes."""
     tool = Tool("filetop", "-p", str(script.pid), "30").start()
@@ -147,6 +149,7 @@ def test_pages(script: Script) -> None:
     assert lines[6].split()[2:] == ["5", "35", "0", str(TARGET[3] // 1024), "R", "target"]
 
 
+@pytest.mark.anywhere
 def test_intervals_are_apart(tmp_path: Path) -> None:
     """What was counted in one is not in the next one, and all of them together are the whole."""
     work = "for n in range(7):\n    os.pwrite(fd, b'abc', 0)\n    time.sleep(0.3)"
@@ -157,6 +160,7 @@ def test_intervals_are_apart(tmp_path: Path) -> None:
     assert len([record for record in tool.records() if record["rows"]]) >= 3
 
 
+@pytest.mark.anywhere
 def test_recorded(script: Script, tmp_path: Path) -> None:
     """The map is not emptied then, and the replay shows the same."""
     tool = Tool("record", "filetop", "-p", str(script.pid), "0.5", "-o", str(tmp_path / "recording")).start()
@@ -206,17 +210,20 @@ def test_a_directory_has_what_is_mounted_in_it(tmp_path: Path) -> None:
     assert numbers(tool, "path") == dict.fromkeys([str(tmp_path), str(mounted), "/"], (0, 13, 0, 39))
 
 
+@pytest.mark.anywhere
 def test_without_directories_it_is_those_of_the_root(script: Script, tmp_path: Path) -> None:
     both = tuple([a + b for a, b in zip(SOURCE, TARGET, strict=True)])
     assert numbers(top(script, "dirtop"), "path")["/" + tmp_path.parts[1]] == both
 
 
+@pytest.mark.anywhere
 def test_other_directories_are_left_out(script: Script, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     tool = top(script, "dirtop", "--root-directories", str(tmp_path / "o*"))
     assert numbers(tool, "path") == {}
 
 
+@pytest.mark.anywhere
 def test_dirtop_pages(script: Script, tmp_path: Path) -> None:
     words = ["-C", "-r", "5", "-s", "wbytes", "-d", f"{tmp_path},{tmp_path}/*", "-p", str(script.pid), "30"]
     with Tool("dirtop", *words) as tool:
@@ -289,11 +296,13 @@ def test_slow_calls_alone(tmp_path: Path) -> None:
     assert max(slow) > 400
 
 
+@pytest.mark.anywhere
 def test_pipes_are_left_out(tmp_path: Path) -> None:
     tool, _ = traced("fileslower", "100", work=WAITS, before=BEFORE, cwd=tmp_path)
     assert tool.stdout.splitlines()[2:] == []
 
 
+@pytest.mark.anywhere
 def test_a_failed_call_shows_its_error(tmp_path: Path) -> None:
     work = "try:\n    os.pread(fd, 10, 0)\nexcept OSError:\n    pass"
     before = 'open("file", "w").close(); fd = os.open("file", os.O_WRONLY)'

@@ -51,6 +51,7 @@ def seen(tool: Tool) -> int:
     return len(rows)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("tool", TOOLS)
 def test_user_and_cgroup(tool: str, pair: tuple[Script, Script, Path]) -> None:
     """Each filter by itself sees all of the one; together with the other's number it sees nothing."""

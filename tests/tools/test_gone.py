@@ -80,6 +80,7 @@ def test_whole_paths(tmp_path: Path) -> None:
     assert {(record["pid"], record["tid"], record["comm"]) for record in tool.records()} == {(pid, pid, "script")}
 
 
+@pytest.mark.anywhere
 def test_names_as_they_are(tmp_path: Path) -> None:
     """Escaped where they could do harm, whole where they are long."""
     work = """
@@ -156,6 +157,7 @@ os.chroot("..")
     assert len({record["root"] for record in tool.records()}) == 1
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("tool", ["filegone", "filelife"])
 def test_others_are_left_out(tool: str, tmp_path: Path) -> None:
     work = "for n in range(5):\n    open('x', 'w').close()\n    os.unlink('x')"

@@ -120,6 +120,7 @@ def test_json(script: Script) -> None:
     assert {record["ppid"] for record in records} == {os.getpid()}
 
 
+@pytest.mark.anywhere
 def test_others_are_left_out(tmp_path: Path) -> None:
     work = 'for n in range(5):\n    libc.umount2(b"nowhere", 0)'
     with Script(work, cwd=tmp_path, name="one") as one, Script(work, cwd=tmp_path, name="other") as other:
@@ -133,6 +134,7 @@ def test_others_are_left_out(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.anywhere
 def test_numbers_without_a_name() -> None:
     from osmia.tools._mounts import answer, number, written
 

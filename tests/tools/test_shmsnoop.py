@@ -65,6 +65,7 @@ def test_every_call(tmp_path: Path) -> None:
     assert tool.rows() == [f"{pid:<6} script           {sys:>6} {ret:>16} {args}" for sys, ret, args in shown]
 
 
+@pytest.mark.anywhere
 def test_json(tmp_path: Path) -> None:
     tool, pid = traced("shmsnoop", "--json", work=WORK, before=BEFORE, cwd=tmp_path)
     records = tool.records()
@@ -74,6 +75,7 @@ def test_json(tmp_path: Path) -> None:
     assert {(record["pid"], record["tid"]) for record in records} == {(pid, pid)}
 
 
+@pytest.mark.anywhere
 def test_times_and_threads(tmp_path: Path) -> None:
     work = """
 def get():
@@ -93,6 +95,7 @@ for n in range(3):
     assert all(re.match(rf"\d+\.\d{{9}} +{script.pid} +script ", row) for row in rows)
 
 
+@pytest.mark.anywhere
 def test_flags_in_words() -> None:
     from osmia.tools.shmsnoop import AT_FLAGS, GET_FLAGS, spelled
 
@@ -101,6 +104,7 @@ def test_flags_in_words() -> None:
     assert spelled(0o160000, AT_FLAGS) == "0xe000 (SHM_RND|SHM_REMAP|SHM_EXEC)"
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("words", [["-p", "{one}"], ["-n", "one"], ["-t", "{one}"]])
 def test_others_are_left_out(words: list[str]) -> None:
     work = "for n in range(7):\n    libc.shmget(0x1234, 1, 0)"

@@ -91,6 +91,7 @@ def test_json(tmp_path: Path) -> None:
     assert [record["name"] for record in records if record["file"].endswith("/kept")] == ["kept"] * 4
 
 
+@pytest.mark.anywhere
 def test_a_name_of_the_past(tmp_path: Path) -> None:
     """Where the descriptor is closed by the time the row is made, the file's own name has to do."""
     work = """
@@ -116,6 +117,7 @@ def test_many_at_once(tmp_path: Path) -> None:
         assert len(rows) == 64 and tool.records()[-1]["lost"] == lost
 
 
+@pytest.mark.anywhere
 def test_times_and_threads(tmp_path: Path) -> None:
     work = """
 def send():
@@ -135,6 +137,7 @@ for n in range(3):
     assert all(re.match(rf"\d+\.\d{{9}} +SEND +{script.pid} +script ", row) for row in rows)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("words", [["-p", "{one}"], ["-n", "one"], ["-t", "{one}"]])
 def test_others_are_left_out(words: list[str], tmp_path: Path) -> None:
     work = "for n in range(7):\n    socket.send_fds(left, [b'x'], [kept])"

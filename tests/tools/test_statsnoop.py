@@ -73,6 +73,7 @@ def test_every_call(tmp_path: Path) -> None:
     assert tool.rows() == rows and len(rows) >= 11
 
 
+@pytest.mark.anywhere
 def test_failures(tmp_path: Path) -> None:
     program, expected = work()
     tool, _ = traced("statsnoop", "-x", "--json", work=program, before=BEFORE, cwd=tmp_path)
@@ -81,6 +82,7 @@ def test_failures(tmp_path: Path) -> None:
     assert {record["fd"] for record in tool.records()} == {-1}
 
 
+@pytest.mark.anywhere
 def test_times(tmp_path: Path) -> None:
     program, expected = work()
     slow = program.replace("assert", "time.sleep(0.05)\nassert")
@@ -91,6 +93,7 @@ def test_times(tmp_path: Path) -> None:
     assert all(second - first >= 0.05 for first, second in itertools.pairwise(times))
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("words", [["-p", "{one}"], ["-n", "one"], ["--tid", "{one}"]])
 def test_others_are_left_out(words: list[str], tmp_path: Path) -> None:
     look = "for n in range(17):\n    os.access(f'/{n}', os.F_OK) or os.path.exists(f'/none/{n}')"

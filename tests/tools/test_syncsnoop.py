@@ -70,6 +70,7 @@ def test_what_for_and_how_long(tmp_path: Path) -> None:
     assert all(0 < record["delta_ns"] <= most for record, most in zip(records, took, strict=True))
 
 
+@pytest.mark.anywhere
 def test_extended(tmp_path: Path) -> None:
     tool, pid = traced("syncsnoop", "-e", work=WORK, before=BEFORE, cwd=tmp_path)
     assert tool.stdout.splitlines()[0].split() == ["TIME(s)", "PID", "COMM", "CALL", "LAT(ms)", "ERR", "FILE"]
@@ -78,6 +79,7 @@ def test_extended(tmp_path: Path) -> None:
     assert re.fullmatch(rf"\d+\.\d{{9}} +{pid} +script +fsync +\d+\.\d{{3}}   9 *", failed)
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize("words", [["-p", "{one}"], ["-n", "one"], ["--tid", "{one}"]])
 def test_others_are_left_out(words: list[str], tmp_path: Path) -> None:
     work = 'fd = os.open(".", os.O_RDONLY)\nfor n in range(7):\n    os.fsync(fd)'

@@ -96,6 +96,7 @@ def rates(tool: Tool) -> list[list[int]]:
     return [[int(word) for word in row[1].split()] for row in rows if row]
 
 
+@pytest.mark.anywhere
 def test_rates_per_second(tmp_path: Path) -> None:
     """The heading once, then a line each interval; a rate is the count divided by the seconds it took."""
     with Script("time.sleep(0.2)\n" + WORK, cwd=tmp_path) as script:
@@ -107,12 +108,14 @@ def test_rates_per_second(tmp_path: Path) -> None:
     assert sum(row[0] for row in shown) > 0 and all(row[2] <= 5 * 5 for row in shown)
 
 
+@pytest.mark.anywhere
 def test_intervals(tmp_path: Path) -> None:
     done = osmia("vfsstat", "0.3", "3")
     assert done.returncode == 0 and done.stderr == ""
     assert len(done.stdout.splitlines()) == 1 + 3
 
 
+@pytest.mark.anywhere
 @pytest.mark.parametrize(("words", "opens"), [(["-n", "someone"], 1), (["-n", "nobody"], 0), (["--uid", "65533"], 0)])
 def test_filters(words: list[str], opens: int) -> None:
     """The one open of a program, and nobody else's."""
@@ -122,6 +125,7 @@ def test_filters(words: list[str], opens: int) -> None:
         assert counts(tool.stop()) == ({"OPEN": opens} if opens else {})
 
 
+@pytest.mark.anywhere
 def test_another_process_is_left_out() -> None:
     with Script("os.sync()") as other, Script('os.open("/", os.O_RDONLY)') as script:
         tool = Tool("vfsstat", "--json", "-p", str(other.pid)).start()
@@ -130,11 +134,13 @@ def test_another_process_is_left_out() -> None:
         assert counts(tool.stop()) == {}
 
 
+@pytest.mark.anywhere
 def test_bad_interval() -> None:
     done = osmia("vfsstat", "often")
     assert done.returncode == 2 and done.stderr.count("\n") <= 2 and "often" in done.stderr
 
 
+@pytest.mark.anywhere
 def test_json_shape() -> None:
     record: dict[str, Any] = Tool("vfsstat", "--json", "0.2", "1").start().wait().records()[0]
     assert set(record) == {"time", "rows"} and all(set(row) == {"what", "count"} for row in record["rows"])
