@@ -130,6 +130,7 @@ def issue(rq):
     newer = not has("request", "rq_disk")
     assert newer <= has("request_queue", "disk")
     side(record_property, "request_disk", newer)
+    side(record_property, "disk_of", newer)
     side(record_property, "queue_comes_first", not has("hd_struct"))
 
 

@@ -184,13 +184,16 @@ def page_index(page):
 
 
 class trace_event_raw_mark_victim___since_6_9(KStruct):
-    """72ba14deb40a ("mm: Update mark_victim tracepoints fields", 6.9)."""
+    """72ba14deb40a ("mm: Update mark_victim tracepoints fields", 6.9; also in the stable series, 5.10 as well)."""
 
     total_vm: u64
 
 
 def victim_is_task(victim):
-    """Whether the argument of the tracepoint ``mark_victim`` is a task: 72ba14deb40a (6.9); before, its number."""
+    """Whether the argument of the tracepoint ``mark_victim`` is a task: 72ba14deb40a (6.9); before, its number.
+
+    The stable series have the change, too: no kernel of the matrix is before it.
+    """
     return exists(cast(victim, trace_event_raw_mark_victim___since_6_9).total_vm)
 
 
