@@ -235,8 +235,8 @@ class Told:
 def told(stderr: str) -> list[str]:
     """The lines of ``stderr`` but those about what the kernel did not give.
 
-    Stacks: it has few buffers, all in use.  Ends of requests to disks: where an interrupt comes while
-    some process of a virtual machine's own keeper runs, no BPF program sees it.
+    Stacks: it has few buffers, all in use.  Ends of requests to disks: there are machines that run no BPF
+    program in some of their interrupts.
     """
     kept_back = ("could not be read", "which the kernel did not show")
     return [line for line in stderr.splitlines() if not any(words in line for words in kept_back)]
