@@ -154,25 +154,20 @@ def bytes_of(name: object) -> bytes:
     return name if isinstance(name, bytes) else str(name).encode()
 
 
-def test_memory_of_a_process(record_property: Row) -> None:
-    """Pages in memory are those of /proc/PID/statm, but for what each CPU keeps for itself."""
+def test_victims(record_property: Row) -> None:
+    """The tracepoint has a task where its record has the memory."""
     with running("""
-from osmia.lang.drift import resident_pages, victim_is_task
-n = Array[u64](2)
+from osmia.lang.drift import victim_is_told
+n = Array[u64](1)
 
-@tp_btf("sys_enter")
+@raw_tracepoint("sys_enter")
 def enter(regs, number):
-    if current.tgid == PID:
-        n[0] = resident_pages(current.task.mm)
-        n[1] = 2 if victim_is_task(current.task) else 1
-""".replace("PID", str(os.getpid()))) as it:
+    n[0] = 2 if victim_is_told(regs) else 1
+""") as it:
         it.attach("enter")
-        keep = bytearray(b"x") * (64 << 20)
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        assert abs(it.module.n[0] - pages) < pages / 4 and len(keep) == 64 << 20
-        assert it.module.n[1] == (2 if has("trace_event_raw_mark_victim", "total_vm") else 1)
-    side(record_property, "resident_pages", not has("mm_rss_stat"))
-    side(record_property, "victim_is_task", has("trace_event_raw_mark_victim", "total_vm"))
+        os.getpgid(0)
+        assert it.module.n[0] == (2 if has("trace_event_raw_mark_victim", "total_vm") else 1)
+    side(record_property, "victim_is_told", has("trace_event_raw_mark_victim", "total_vm"))
 
 
 def test_a_compaction(record_property: Row) -> None:

@@ -9,7 +9,7 @@ that an object compiled on any kernel runs on any other.
 
 from __future__ import annotations
 
-from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists, read_kernel, sizeof
+from osmia.lang.builtins import cast, cgroup_under, current, enum_exists, exists
 from osmia.lang.membership import task_in_cgroup
 from osmia.lang.types import Kernel, KStruct, s32, s64, u8, u32, u64
 
@@ -187,30 +187,17 @@ class trace_event_raw_mark_victim___since_6_9(KStruct):
     """72ba14deb40a ("mm: Update mark_victim tracepoints fields", 6.9; also in the stable series, 5.10 as well)."""
 
     total_vm: u64
+    anon_rss: u64
+    file_rss: u64
+    shmem_rss: u64
 
 
-def victim_is_task(victim):
-    """Whether the argument of the tracepoint ``mark_victim`` is a task: 72ba14deb40a (6.9); before, its number.
+def victim_is_told(pointer):
+    """Whether the tracepoint ``mark_victim`` has the task, and its record the memory: 72ba14deb40a (6.9).
 
-    The stable series have the change, too: no kernel of the matrix is before it.
+    Before, both have a number only.  The stable series have the change, too: no kernel of the matrix is before it.
     """
-    return exists(cast(victim, trace_event_raw_mark_victim___since_6_9).total_vm)
-
-
-def resident_pages(mm):
-    """Pages of an address space that are in memory: of files, its own, and shared ones.
-
-    f1a7941243c1 ("mm: convert mm's rss stats into percpu_counter", 6.2); as the kernel's own report, without
-    what the CPUs have not yet added.
-    """
-    return _pages(mm, 0) + _pages(mm, 1) + _pages(mm, 3)  # MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES
-
-
-def _pages(mm, kind):
-    if exists("struct mm_rss_stat"):
-        return max(read_kernel(mm.rss_stat, s64, kind), 0)
-    counter = cast(u64(mm.rss_stat) + kind * sizeof("struct percpu_counter"), "struct percpu_counter")
-    return max(counter.count, 0)
+    return exists(cast(pointer, trace_event_raw_mark_victim___since_6_9).total_vm)
 
 
 def cache_is_told():
