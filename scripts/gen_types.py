@@ -194,6 +194,7 @@ def with_gone(btf: Btf) -> bytes:
         returned = typed(btf, added, result) if result else 0
         given = [(what, typed(btf, added, kind)) for what, kind in parameters]
         added.add_func(name, added.add_func_proto(returned, given), 0)
+        added.add_func(name, added.add_func_proto(returned, [(what, typed(btf, added, t)) for what, t in parameters]), 0)
     types = raw[btf.type_start : btf.type_end] + bytes(added._types)
     header = bytearray(raw[:24])
     for place, value in ((4, 24), (8, 0), (12, len(types)), (16, len(types)), (20, len(added._strings))):
