@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,40 @@ def read_directly(path: str, times: int) -> None:
             assert os.preadv(fd, [page], at * 4096) == 4096
     finally:
         os.close(fd)
+
+
+IP_OPTIONS = {1: 15, 2: 19, 4: 24}  # IP_FREEBIND, IP_TRANSPARENT, IP_BIND_ADDRESS_NO_PORT: include/uapi/linux/in.h
+
+
+def test_options_of_a_socket_for_bind(record_property: Row) -> None:
+    """Each of them alone, and all together; others, the neighbours of their bits among them, are none of these."""
+    text = f"pid = {os.getpid()}\n" + """
+from osmia.lang.drift import bind_flags
+from osmia.tools._sockets import socket_of
+flags = Array[u64](1)
+calls = Array[u64](1)
+
+@tracepoint("syscalls:sys_enter_listen")
+def enter(call):
+    if current.tgid == pid:
+        flags[0] = bind_flags(socket_of(call.fd).sk)
+        calls[0] += 1
+"""
+    others = [(0, 11), (0, 34), (0, 49), (1, 2)]  # IP_RECVERR, IP_MULTICAST_LOOP, IP_MULTICAST_ALL, SO_REUSEADDR
+    with running(text) as it:
+        it.attach("enter")
+        for number, chosen in enumerate(([], [1], [2], [4], [1, 2, 4])):
+            for value in (0, 1):
+                with socket.socket() as one:
+                    for level, option in others:
+                        with suppress(OSError):  # some are for datagrams only
+                            one.setsockopt(level, option, value)
+                    for flag in chosen:
+                        one.setsockopt(0, IP_OPTIONS[flag], 1)
+                    one.listen(1)
+                wait_for(lambda count=2 * number + value + 1: it.module.calls[0] == count)
+                assert it.module.flags[0] == sum(chosen)
+    side(record_property, "bind_flags", has("inet_sock", "inet_flags"))
 
 
 def side(record_property: Row, entry: str, newer: bool) -> None:
