@@ -110,6 +110,9 @@ def _return_value(fn: Fn, node: ast.AST, value: Val) -> None:
     if reach is None or reach != final:
         final = wider  # this pass is thrown away: the next one starts from the wider type
     parts = converted(fn, node, final, kmem.pointer(fn, value)) if final != NONE else []
+    if any(isinstance(part, (tir.AddrOf, Val)) for part in parts):  # of its stack, which ends with it
+        fn.fail(node, "a helper function cannot give back a text or a structure that it has made",
+                "make it where it goes: m[key] = Point(x=1)")
     if fn.out is not None:
         _store_result(fn, node, parts)
         _leave_frames(fn, 0)

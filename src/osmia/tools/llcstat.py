@@ -33,21 +33,25 @@ class Counts(Event):
 counts = Hash[Key, Counts](16384)
 
 
-def key():
-    return Key(pid=current_process_id(), tid=current_thread_id() if threads else 0, cpu=cpu(), comm=current.comm)
+def count(missed):
+    key = Key(pid=current_process_id(), tid=current_thread_id() if threads else 0, cpu=cpu(), comm=current.comm)
+    if missed:
+        counts[key].miss += period
+    else:
+        counts[key].ref += period
 
 
 # include/uapi/linux/perf_event.h: on most processors these two are about the last level cache
 @perf_event("cache-references", period=period)
 def reference(_):
     if wanted():
-        counts[key()].ref += period
+        count(False)
 
 
 @perf_event("cache-misses", period=period)
 def miss(_):
     if wanted():
-        counts[key()].miss += period
+        count(True)
 
 
 def rate(ref, miss):
