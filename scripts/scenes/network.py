@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lookups import Resolver
 from netns import Network, network
+from tls import Tls
 from tunnel import ACK, SYN, Cable, cable
 from wide import send, steer, wide_network
 from wired import FAR, PORT, arrived, lose_some, server
@@ -168,7 +169,30 @@ def slow_reads(stage: Stage) -> None:
         stage.far.recv(100)
 
 
+class TlsStage(Stage):
+    """A program that has TLS connections with itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory(prefix="demo-")
+        self.tls = Tls(Path(self.directory.name))
+        self.names["pid"] = self.tls.pid
+
+    def close(self) -> None:
+        self.tls.__exit__()
+        self.directory.cleanup()
+
+
+def talk(stage: Stage) -> None:
+    """Three connections, and one that fails."""
+    assert isinstance(stage, TlsStage)
+    for _ in range(3):
+        stage.tls.talk(20, 0.003)
+    stage.tls.refuse()
+
+
 SCENES = {
+    "ssllatency": Scene("ssllatency -p {pid}", talk, TlsStage, lines=70),
     "tcppktlat": Scene("tcppktlat -T -l 80", slow_reads, ReaderStage),
     "tcppktlat-min": Scene("tcppktlat -l 80 10000", slow_reads, ReaderStage),
     "tcpcong": Scene("tcpcong", hard_losses, CableStage),

@@ -29,7 +29,7 @@ SYSTEMS = ("ext4", "xfs", "btrfs", "nfs", "f2fs", "zfs")
 MAY_BE_EMPTY = [*[f"{system}slower" for system in SYSTEMS[1:]], "undump", "writeback"]
 EVENT_TABLES = ["execsnoop", "opensnoop"]
 HISTOGRAMS = ["biolatency", "biostacks", "bitesize", "cpudist", "cpuwalk", "hardirqs", "iolatency", "softirqs",
-              "runqlat", "runqlen", "readahead", "tcprtt", "wqlat",
+              "runqlat", "runqlen", "readahead", "ssllatency", "tcprtt", "wqlat",
               *[f"{system}dist" for system in SYSTEMS]]  # fmt: skip
 #: First line with --csv.
 HEADINGS = {
@@ -101,7 +101,8 @@ FIELDS = {
     **{f"{system}slower": {"ts", "ns", "offset", "size", "pid", "tid", "kind", "comm", "file", "type"}
        for system in SYSTEMS},
     **{tool: {"time", "unit", "histograms", "section"}
-       for tool in ("bitesize", "hardirqs", "softirqs", "readahead", *[f"{system}dist" for system in SYSTEMS])},
+       for tool in ("bitesize", "hardirqs", "softirqs", "ssllatency", "readahead",
+                    *[f"{system}dist" for system in SYSTEMS])},
     **{tool: {"time", "rows"} for tool in ("biopattern", "biotop", "dirtop", "filetop", "pidpersec", "slabratetop",
                                            "swapin", "syscount", "vfsstat")},
     "statsnoop": {"ts", "pid", "tid", "err", "call", "comm", "path", "fd", "sysname"},

@@ -265,7 +265,7 @@ def receiver(skb, rx_sk):
     A packet that has come in belongs to no socket itself (``skb->sk``) while the socket takes it.
     """
     if exists(cast(skb, trace_event_raw_kfree_skb___since_6_11).rx_sk):
-        found = cast(rx_sk, "struct sock")
+        found = cast(u64(rx_sk), "struct sock")
         if found:
             return found
-    return cast(skb.sk, "struct sock")
+    return cast(u64(skb.sk), "struct sock")

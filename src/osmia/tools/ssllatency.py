@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Summarize how long OpenSSL takes to shake hands, read and write, and for the cryptography in that."""
+
+from __future__ import annotations
+
+from osmia import Hash, attach_cookie, current, histogram, ktime, linear_hist, option, uprobe, uretprobe
+from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
+from osmia.lang.options import Option
+from osmia.lang.types import s32, u32, u64
+
+SSL = ("SSL_do_handshake", "SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex")
+#: Of libcrypto; all but the first two have names only where its debug symbols are installed.
+CRYPTO = ("RSA_sign", "RSA_verify", "rsa_ossl_public_encrypt", "rsa_ossl_public_decrypt", "rsa_ossl_private_encrypt",
+          "rsa_ossl_private_decrypt", "ossl_ecdsa_sign", "ossl_ecdsa_verify", "ecdh_simple_compute_key")  # fmt: skip
+FAILED = 1 << 16  # added to the number of a function
+
+libssl = option("--libssl", type=str, default="ssl", metavar="FILE", help="the library that has SSL_read() "
+                "(default: that of the process given with -p, else this system's)")  # fmt: skip
+libcrypto = option("--libcrypto", type=str, default="crypto", metavar="FILE", help="the same for RSA_sign()")
+
+
+class Where(Option):
+    """``FILE:FUNCTION`` of every function."""
+
+    def __init__(self):
+        super().__init__("--libssl", type=str)
+
+    @property
+    def value(self):
+        return ",".join([*(f"{libssl}:{one}" for one in SSL), *(f"{libcrypto}:{one}" for one in CRYPTO)])
+
+    @value.setter
+    def value(self, value):
+        pass
+
+
+starts = Hash[tuple[u32, u64], u64]()  # by thread and function: a handshake signs, for example
+took = linear_hist("usecs", low=0, high=1000, step=200, key=u32)
+FUNCTIONS = Where()
+
+
+@uprobe(FUNCTIONS)
+def enter():
+    if wanted():
+        starts[current.pid, attach_cookie()] = ktime()
+
+
+@uretprobe(FUNCTIONS)
+def leave(ret: s32):
+    function = attach_cookie()
+    start = starts.pop((current.pid, function))
+    if start is not None:
+        took[function + (FAILED if ret < 1 else 0)].add((ktime() - start) // 1000)
+
+
+def label(key):
+    """The function, and whether these are its failures."""
+    return leave.names[key % FAILED] + (" (failed)" if key >= FAILED else "")
+
+
+def summaries(new):
+    """Each histogram, and the exact count, average and total below it."""
+    out = []
+    for key, one in sorted(new.items()):
+        out.append(f"\nfunction = {label(key)}\n{one.text('usecs')}")
+        out.append(f"count {one.count}, average {one.sum // one.count}, total {one.sum}\n")
+    return "".join(out)
+
+
+tool = histogram(
+    took,
+    section="function",
+    label=label,
+    text=summaries,
+    banner="Tracing SSL/TLS handshake... Hit Ctrl-C to end.",
+)
+tool.descendants = True
