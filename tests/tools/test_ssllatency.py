@@ -102,3 +102,9 @@ def test_a_command_and_what_it_starts(tls: Tls, tmp_path: Path) -> None:
 def test_mistakes() -> None:
     done = osmia("ssllatency", "--libssl", "/no/such/libssl", "--libcrypto", "/no/such/libcrypto")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "osmia: /no/such/libssl: there is no such file\n")
+
+
+@pytest.mark.anywhere
+def test_a_recording_would_have_no_names(tmp_path: Path) -> None:
+    done = osmia("record", "ssllatency", "-o", str(tmp_path / "rec"), "--duration", "0.1")
+    assert done.returncode == 1 and "what it shows cannot be recorded yet" in done.stderr

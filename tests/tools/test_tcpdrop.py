@@ -122,8 +122,10 @@ def test_of_a_connection(wire: Cable, host: str, damaged: bool, reason: str) -> 
         with wire.net.other_end():
             damages = snmp("InCsumErrors") - before
         found = [(row, stack) for row, stack in drops(tool.stop()) if row[4] == local and row[5] == f"{host}:{PORT}"]
-    assert len(sent) == 7 and damages == 7 * damaged
-    assert [row[8] for row, _ in found] == [reason] * 7
+    # On a busy machine an acknowledgement may be so late that the kernel sends a segment once more.
+    late = 0 if damaged else len([one for one in wire.again() if one.outward and one.size])
+    found = [(row, stack) for row, stack in found if row[8] == reason]
+    assert len(sent) == 7 and damages == 7 * damaged and len(found) == 7 + late
     for row, stack in found:
         assert row[7] == "PSH|ACK" and stack
         assert row[6] == "ESTABLISHED" or (older_than("6.11") and row[6] == "-")
@@ -137,7 +139,8 @@ def test_nothing_is_dropped(wire: Cable) -> None:
             with socket.create_connection((FAR, PORT)) as client:
                 client.sendall(bytes(30_000))
                 arrived(client)
-    assert [row[0] for row, _ in drops(tool.stop()) if FAR in row[0]] == []
+    found = [row[8] for row, _ in drops(tool.stop()) if FAR in row[0]]
+    assert found == ["TCP_OLD_DATA"] * len(found) and len(found) <= len(wire.again())  # what was late, and sent twice
 
 
 @pytest.mark.parametrize(("host", "flag", "shown"), [(FAR, "-4", True), (FAR6, "-4", False), (FAR, "-6", False),

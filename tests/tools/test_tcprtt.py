@@ -68,8 +68,9 @@ def test_what_the_socket_itself_says(wire: Cable, host: str) -> None:
         for _ in range(3):
             known = rtt_of(client)
             (found,) = histograms(traced(client, "-p", port, "-A", host, "--json", times=1))
-            assert (found["count"], found["sum"], found["min"], found["max"]) == (1, known, known, known)
-            assert known >= 2 * DELAY * 1e6
+            assert known in (found["min"], found["max"]) and known >= 2 * DELAY * 1e6
+            if found["count"] == 1:  # else it was late, and sent twice
+                assert found["sum"] == known
 
 
 def test_every_segment_counts(wire: Cable) -> None:
