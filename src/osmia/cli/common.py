@@ -125,9 +125,10 @@ class Common:
             out.append(self.length)
         elif isinstance(unit.template, Histogram) and unit.template.stacks is not None:
             out += [self.every, self.length]
-        elif isinstance(unit.template, CountTable) and unit.template.duration:
-            self.length.default = unit.template.duration
-            self.length.help += f" (default: {unit.template.duration:g})"
+        elif isinstance(unit.template, CountTable) and unit.template.duration is not None:
+            if unit.template.duration:
+                self.length.default = unit.template.duration
+                self.length.help += f" (default: {unit.template.duration:g})"
             out.append(self.length)
         elif stacked or isinstance(unit.template, (Histogram, CountTable)):
             out += [self.every, self.interval, self.count]

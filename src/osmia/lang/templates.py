@@ -227,10 +227,10 @@ class CountTable(Template):
     or a number).  ``text`` turns the entries of an interval, and its
     length in seconds, into what is printed in place of the table.  ``interval``: seconds between summaries
     where the user says nothing; 0 for only one, at the end.  ``duration``: the argument is no interval but how long
-    to trace, and this where the user says nothing.  ``name`` says what a key is called: an entry has
-    that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown before,
-    each summary is a page of its own: the time and the load averages stand above it, and a terminal is cleared first.
-    ``loads``, a function or a flag, says whether that line is there.
+    to trace, and this where the user says nothing; 0: until it is stopped.  ``name`` says what a key is called: an
+    entry has that for its key, and those of one name are one.  With ``screen``, an option that keeps what was shown
+    before, each summary is a page of its own: the time and the load averages stand above it, and a terminal is
+    cleared first.  ``loads``, a function or a flag, says whether that line is there.
     With ``taken`` the maps are emptied by each summary, so that keys that come and go do not fill them.
     """
 
@@ -249,7 +249,7 @@ class CountTable(Template):
         most: Any = 0,
         text: Callable[[list[Any], float], str] | None = None,
         interval: float = 0.0,
-        duration: float = 0.0,
+        duration: float | None = None,
         screen: Any = None,
         taken: bool = False,
         loads: Any = True,
