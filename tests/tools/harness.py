@@ -41,6 +41,7 @@ APART = [
     "tcpcong", "trace",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
     "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
+    "argdist", "cpufreq", "criticalstat", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "kvmexit", "llcstat", "memleak", "numasched", "stackcount", "trace",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.

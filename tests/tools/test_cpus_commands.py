@@ -13,7 +13,8 @@ pytestmark = pytest.mark.kernel
 
 #: What is said where a tool asks for what a machine may not have.
 LACKING = {
-    "cpufreq": "there is no cpufreq", "kvmexit": "this kernel has no KVM now",
+    "cpufreq": "there is no cpufreq", "criticalstat": "this kernel has no tracepoint preemptirq:",
+    "kvmexit": "this kernel has no KVM now",
     "llcstat": "this machine has no such hardware counter",
     "numasched": "this machine has one NUMA node",
 }  # fmt: skip
