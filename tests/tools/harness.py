@@ -33,16 +33,9 @@ REPO = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 #: Tools whose rows, and whose letters for common options, are so much their own that their tests alone look at them.
 APART = [
-    "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
-    "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
-    "trace", "ttysnoop",
-    "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
-    "tcpcong", "trace",
-    "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
-    "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "argdist", "cpufreq", "criticalstat", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "kvmexit", "llcstat", "memleak", "numasched", "stackcount", "trace",
+    "argdist", "biolatpcts", "biosnoop", "compactsnoop", "cpufreq", "criticalstat", "deadlock", "drsnoop",
+    "funccount", "funcinterval", "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "kvmexit", "llcstat",
+    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "stackcount", "tcpcong", "trace", "ttysnoop",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
