@@ -67,11 +67,17 @@ class task_struct___before_5_16(KStruct):
     cpu: u32
 
 
+class thread_info___since_5_16(KStruct):
+    """See above."""
+
+    cpu: u32
+
+
 def task_cpu(task):
     """The number of the CPU that a task has, or had when it last ran."""
     if exists(cast(task, task_struct___before_5_16).cpu):
         return cast(task, task_struct___before_5_16).cpu
-    return task.thread_info.cpu
+    return cast(task.thread_info, thread_info___since_5_16).cpu
 
 
 class cfs_rq___since_6_14(KStruct):
