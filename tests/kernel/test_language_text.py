@@ -94,6 +94,43 @@ def test_print() -> None:
         assert live.printed() == [want, "plain", comm]
 
 
+VARIABLES = """
+names = Hash[u32, Str[16]](16)
+
+@syscall_prog
+def p(ctx):
+    name = current.comm
+    other = name
+    name = "x"
+    names[0] = name
+    names[1] = other
+    before = "none"
+    for i in range(3):
+        now = current.comm if i == 1 else "y"
+        if i == 2:
+            names[2] = before
+            names[3] = now
+        before = now
+    maybe = names.get(9)
+    if maybe is None:
+        maybe = "nobody"
+    names[4] = maybe
+    if ctx[1] == 0:
+        name = kernel_str(current.task.comm, 8)
+    names[5] = name
+    ctx[10] = other == current.comm
+"""
+
+
+def test_text_has_a_name() -> None:
+    """A variable holds what it was given, whatever becomes of the text that it was given."""
+    comm = pathlib.Path("/proc/self/comm").read_text().rstrip("\n")
+    with running(VARIABLES) as live:
+        assert live.words("p")[10] == 1
+        found = dict(live.module.names.items())
+    assert found == {0: "x", 1: comm, 2: comm, 3: "y", 4: "nobody", 5: comm[:7]}
+
+
 OPTIONS = """
 limit = option("--limit", type=int, default=5)
 wide = option("--wide", type=u64)

@@ -37,18 +37,34 @@ if TYPE_CHECKING:
 
 def assign(fn: Fn, node: ast.AST, var: Any, value: Val) -> None:
     """Put ``value`` into the locals of ``var``, converting it to the variable's type."""
+    if isinstance(var.ft, TStr):
+        # Memory of the variable's own: what the text is copied from may change, and in a loop does.
+        fn.set(var.locals[0], _copied(fn, node, var.ft.n, value, id(var)))
+        return
     for local, part in zip(var.locals, converted(fn, node, var.ft, value), strict=True):
-        if isinstance(local.type, (tir.Array, tir.Struct)):
-            place = tir.AddrOf(tir.Ptr("mem"), fn.loc, local)
-            texts.write_str(fn, node, place, local.type.size, part)
-        else:
-            fn.set(local, part)
+        fn.set(local, part)
+
+
+def _copied(fn: Fn, node: ast.AST, size: int, value: Val, key: int) -> tir.Expr:
+    """The address of ``value``, a text, in ``size`` bytes of the stack."""
+    if size > mem.BIGGEST_ON_STACK:
+        fn.fail(node, f"text of {size} bytes does not fit on the kernel's 512-byte stack",
+                f"limit it to {mem.BIGGEST_ON_STACK} bytes, or use it where it is, without a name")  # fmt: skip
+    place = fn.slot(("text", key), tir.Array(tir.CHAR, size))
+    copied = isinstance(texts.as_text(fn, value, node).ft, TStr)  # perhaps from that very place
+    if not copied:
+        fn.emit(tir.Zero(fn.loc, place, size))
+    texts.write_str(fn, node, place, size, value, fresh=not copied)
+    return place
 
 
 def converted(fn: Fn, node: ast.AST, ft: Any, value: Val) -> list[Any]:
-    """The components of ``value`` as type ``ft`` (text as a Val, to be copied)."""
+    """The components of ``value`` as type ``ft``."""
     if isinstance(ft, TStr):
-        return [value]
+        text = texts.as_text(fn, value, node)
+        if isinstance(text.ft, TStr) and text.ft.n >= ft.n:
+            return list(text.exprs)
+        return [_copied(fn, node, ft.n, value, -len(fn.slots))]
     if value.ft == ft:
         return list(value.exprs)
     if isinstance(ft, TInt):
