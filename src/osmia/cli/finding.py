@@ -87,6 +87,17 @@ class Texts:
         return max(best, inside) + min(best, inside) * _AGAIN
 
 
+_texts: dict[tuple[str, str, str], Texts] = {}
+
+
+def texts_of(name: str, subject: str) -> Texts:
+    """The texts of a tool, read once."""
+    key = catalog.DIRECTORY, name, subject
+    if key not in _texts:
+        _texts[key] = Texts(name, subject)
+    return _texts[key]
+
+
 def _data(kind: str, name: str) -> str:
     place = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "data", f"{kind}-{name}.txt")
     try:
@@ -100,7 +111,7 @@ def find(text: str, tools: Iterable[str] | None = None) -> list[tuple[str, float
     """The tools that are about ``text``, best first, and what each is worth."""
     asked = [meanings(word) for word in dict.fromkeys(words(text))]
     groups = catalog.by_subject(tools or catalog.names())
-    known = [Texts(name, subject) for subject, members in groups for name in members]
+    known = [texts_of(name, subject) for subject, members in groups for name in members]
     values: dict[str, list[float]] = {one.name: [] for one in known}
     for word in asked:
         found = {one.name: one.of(word) for one in known}
