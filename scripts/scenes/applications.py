@@ -5,9 +5,30 @@ from __future__ import annotations
 
 import os
 
+from harness import Told
 from test_bashreadline import bash
+from test_pythongc import PROGRAM, PYTHON
 
 from scenes.stage import Scene, Stage
+
+
+class GarbageStage(Stage):
+    """A Python program that makes garbage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.program = Told(PYTHON, "-c", PROGRAM)
+        self.program.tell("2 1")
+        self.names["pid"] = self.program.pid
+
+    def close(self) -> None:
+        self.program.__exit__()
+
+
+def throw_away(stage: Stage) -> None:
+    assert isinstance(stage, GarbageStage)
+    for line in ("0 100", "1 5000", "2 200000"):
+        stage.program.tell(line)
 
 
 class ShellStage(Stage):
@@ -37,6 +58,7 @@ def answer(stage: Stage) -> None:
 
 
 SCENES = {
+    "pythongc": Scene("pythongc {pid}", throw_away, GarbageStage),
     "bashreadline": Scene("bashreadline -p {pid}", type_lines, ShellStage),
     "ttysnoop": Scene("ttysnoop {terminal}", answer, ShellStage),
     "ttysnoop-json": Scene("ttysnoop --json {terminal}", answer, ShellStage, lines=6),

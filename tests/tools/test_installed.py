@@ -26,7 +26,7 @@ pytestmark = pytest.mark.kernel
 WORDS = {
     **dict.fromkeys(("funccount", "funcinterval", "funclatency", "funcslower"), ("c:getppid",)),
     "stackcount": ("t:sched:sched_switch",), "deadlock": ("-p", str(os.getpid())), "memleak": (),
-    "ttysnoop": ("/dev/null",),
+    "ttysnoop": ("/dev/null",), "pythongc": ("--python", "/usr/bin/python3"),
 }  # fmt: skip
 NO_COMPILER = "raise ImportError('not installed')\n"
 

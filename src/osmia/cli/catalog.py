@@ -45,7 +45,7 @@ SUBJECTS = {
     "Memory": ("memleak", "oomkill", "drsnoop", "compactsnoop", "slabratetop", "shmsnoop", "swapin"),
     "Locks": ("klockstat", "futexctn", "deadlock"),
     "Security": ("setuids", "capable"),
-    "Applications": ("bashreadline", "ttysnoop"),
+    "Applications": ("bashreadline", "ttysnoop", "pythongc"),
     "Anything": ("trace", "argdist", "funccount", "funclatency", "funcslower", "funcinterval", "ksnoop",
                  "stackcount", "tplist", "bpflist", "inject"),
 }  # fmt: skip
