@@ -38,14 +38,13 @@ APART = [
     "mdflush", "memleak", "netqtop", "numasched", "oomkill", "stackcount", "tcpcong", "trace", "ttysnoop",
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
     "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
-    "trace", "ttysnoop",
+    "pythongc", "trace", "ttysnoop",
     "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
     "tcpcong", "trace",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
     "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "numasched", "stackcount", "trace",
-    "inject", "klockstat", "ksnoop", "memleak", "pythongc", "stackcount", "trace", "ttysnoop",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
