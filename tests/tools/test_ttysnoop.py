@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from harness import Tool, eventually, osmia
+from needs import needs
 
 pytestmark = pytest.mark.kernel
 
@@ -74,7 +75,7 @@ class Mirror(Tool):
         return self.stdout.encode("utf-8", "surrogateescape")
 
 
-PIECES = [b"\n", b"a", b"seven b", b"eight by", b"nine byte", b"x" * 255, b"y" * 256, b"z" * 257, bytes(range(256)),
+PIECES = [b"\n", b"a", b"seven b", b"eight by", b"nine byte", b"x" * 254, b"x" * 255, b"y" * 256, b"z" * 257, bytes(range(256)),
           "äöü€".encode(), b"\x1b[31mred\x1b[0m", b"1\x002\x003", b"w" * 4096]  # fmt: skip
 
 
@@ -90,7 +91,11 @@ def test_every_byte_once_and_in_order(terminal: Terminal, other: Terminal) -> No
 
 
 def test_several_pieces_in_one_call(terminal: Terminal) -> None:
-    """writev(), with empty ones among them."""
+    """writev(), with empty ones among them; older kernels show two."""
+    first = Mirror(terminal.path).start()
+    os.writev(terminal.fd, [b"one", b"two" * 100])
+    assert first.text() == b"one" + b"two" * 100
+    needs("bpf_loop")
     tool = Mirror(terminal.path).start()
     parts = [b"one", b"", b"two" * 100, b"\n", b"f" * 333]
     assert os.writev(terminal.fd, parts) == sum(map(len, parts))
@@ -132,8 +137,6 @@ def test_what_is_written_to_the_controlling_terminal(terminal: Terminal, other: 
 def test_how_much_of_a_write(terminal: Terminal, words: list[str], shown: int) -> None:
     """-s times -c; 4096 bytes by default."""
     if "1024" in words:
-        from needs import needs
-
         needs("bpf_loop")
     tool = Mirror(terminal.number, *words).start()
     text = b"0123456789" * 800
@@ -153,15 +156,15 @@ def test_filters(terminal: Terminal, words: list[str], all_of_it: bool) -> None:
 
 
 def test_for_programs(terminal: Terminal) -> None:
-    """With --json and --csv who wrote it, and in pieces of 256 bytes."""
+    """With --json and --csv who wrote it, and in pieces of 255 bytes."""
     both = Tool("ttysnoop", "--json", terminal.number), Tool("ttysnoop", "--csv", terminal.number)
     for tool in both:
         tool.start()
     os.write(terminal.fd, b"a" * 300)
     os.write(terminal.fd, b"\x1b[2J")
     found = both[0].stop().records()
-    assert [one["text"] for one in found] == ["a" * 256, "a" * 44, "\x1b[2J"]
-    assert [one["size"] for one in found] == [256, 44, 4] and {one["pid"] for one in found} == {os.getpid()}
+    assert [one["text"] for one in found] == ["a" * 255, "a" * 45, "\x1b[2J"]
+    assert [one["size"] for one in found] == [255, 45, 4] and {one["pid"] for one in found} == {os.getpid()}
     rows = list(csv.DictReader(io.StringIO(both[1].stop().stdout)))
     assert [row["PID"] for row in rows] == [ME] * 3 and "\x1b" not in rows[2]["TEXT"]
 
