@@ -49,6 +49,9 @@ GONE_FUNCTIONS = {
                              ("size", "long unsigned int"), ("flags", "int"))),
     "swap_readpage": ("int", (("page", "struct page *"),)),
 }  # fmt: skip
+#: Tracepoints that only kernels have which are configured so (CONFIG_PREEMPTIRQ_TRACEPOINTS), and their parameters.
+RARE = dict.fromkeys(("irq_disable", "irq_enable", "preempt_disable", "preempt_enable"),
+                     (("ip", "long unsigned int"), ("parent_ip", "long unsigned int")))  # fmt: skip
 
 
 class Watched(Btf):
@@ -194,7 +197,9 @@ def with_gone(btf: Btf) -> bytes:
         returned = typed(btf, added, result) if result else 0
         given = [(what, typed(btf, added, kind)) for what, kind in parameters]
         added.add_func(name, added.add_func_proto(returned, given), 0)
-        added.add_func(name, added.add_func_proto(returned, [(what, typed(btf, added, t)) for what, t in parameters]), 0)
+    for name, parameters in RARE.items():
+        given = [("__data", added.add_ptr(0)), *[(what, typed(btf, added, kind)) for what, kind in parameters]]
+        added.add_typedef(f"btf_trace_{name}", added.add_ptr(added.add_func_proto(0, given)))
     types = raw[btf.type_start : btf.type_end] + bytes(added._types)
     header = bytearray(raw[:24])
     for place, value in ((4, 24), (8, 0), (12, len(types)), (16, len(types)), (20, len(added._strings))):

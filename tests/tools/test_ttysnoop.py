@@ -75,8 +75,8 @@ class Mirror(Tool):
         return self.stdout.encode("utf-8", "surrogateescape")
 
 
-PIECES = [b"\n", b"a", b"seven b", b"eight by", b"nine byte", b"x" * 254, b"x" * 255, b"y" * 256, b"z" * 257, bytes(range(256)),
-          "äöü€".encode(), b"\x1b[31mred\x1b[0m", b"1\x002\x003", b"w" * 4096]  # fmt: skip
+PIECES = [b"\n", b"a", b"seven b", b"eight by", b"nine byte", b"x" * 254, b"x" * 255, b"y" * 256, b"z" * 257,
+          bytes(range(256)), "äöü€".encode(), b"\x1b[31mred\x1b[0m", b"1\x002\x003", b"w" * 4096]  # fmt: skip
 
 
 def test_every_byte_once_and_in_order(terminal: Terminal, other: Terminal) -> None:
