@@ -45,7 +45,6 @@ APART = [
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
     "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
     "inject", "klockstat", "ksnoop", "llcstat", "memleak", "numasched", "stackcount", "trace",
-    "inject", "klockstat", "ksnoop", "memleak", "pythongc", "stackcount", "trace", "ttysnoop",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]
