@@ -333,23 +333,26 @@ def cgroup_root() -> Path:
 
 
 RETRANSMITS = """
-from osmia.lang.drift import retransmission_failed
+from osmia.lang.drift import tells_failures
 
 n = Array[u64](2)
 
 @raw_tracepoint("tcp_retransmit_skb")
 def retransmitted(sk, skb, err=0):
     if sk.__sk_common.skc_num == PORT:
-        n[1 if retransmission_failed(sk, err) else 0] += 1
+        failed = 0
+        if tells_failures(sk):
+            failed = 1 if err else 0
+        n[failed] += 1
 """
 
 
-def test_retransmission_failed(record_property: Row) -> None:
+def test_tells_failures(record_property: Row) -> None:
     """One that a cable lost is sent again; without the cable that fails, which is an event in newer kernels."""
     from tunnel import FAR, cable
 
     newer = has("trace_event_raw_tcp_retransmit_skb", "err")
-    side(record_property, "retransmission_failed", newer)
+    side(record_property, "tells_failures", newer)
     with cable() as wire:
         with wire.net.other_end():
             server = socket.create_server((FAR, 7009))
@@ -372,25 +375,26 @@ def test_retransmission_failed(record_property: Row) -> None:
 
 
 DROPS = """
-from osmia.lang.drift import receiver
+from osmia.lang.drift import tells_receiver
 
 n = Array[u64](2)
 
 @raw_tracepoint("kfree_skb")
 def freed(skb, location, reason=0, rx_sk=0):
-    sk = receiver(skb, rx_sk)
-    if sk:
-        if sk.__sk_common.skc_num == 7011:
-            n[sk.__sk_common.skc_state == 1] += 1
+    if tells_receiver(skb):
+        sk = cast(rx_sk, "struct sock")
+        if sk:
+            if sk.__sk_common.skc_num == 7011:
+                n[sk.__sk_common.skc_state == 1] += 1
 """
 
 
-def test_receiver(record_property: Row) -> None:
+def test_tells_receiver(record_property: Row) -> None:
     """Segments that come twice are dropped by the socket that has them already, which newer kernels say."""
     from tunnel import FAR, cable
 
     newer = has("trace_event_raw_kfree_skb", "rx_sk")
-    side(record_property, "receiver", newer)
+    side(record_property, "tells_receiver", newer)
     with cable() as wire:
         with wire.net.other_end():
             server = socket.create_server((FAR, 7011))

@@ -22,10 +22,11 @@ _PLACED = (ast.expr, ast.stmt, ast.arg, ast.pattern, ast.keyword)  # syntax-tree
 
 @node
 class Var:
-    """A local variable: its type and the locals that hold its components."""
+    """A local variable: its type and the locals that hold its components, or ``late``, which makes its value anew."""
 
     ft: FT
     locals: list[tir.Local]
+    late: Any = None
 
 
 @node
@@ -249,6 +250,8 @@ class Fn:
 
     def read(self, var: Var, name: str = "") -> Val:
         """The value of a variable."""
+        if var.late is not None:
+            return var.late()  # type: ignore[no-any-return]
         return Val(var.ft, self.gets(var.ft, var.locals))
 
     def gets(self, ft: FT, locals: list[tir.Local]) -> list[tir.Expr]:

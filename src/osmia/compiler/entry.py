@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from osmia.compiler import kmem, tir
 from osmia.compiler import syntax as ast
-from osmia.compiler.core import Fn, Record
+from osmia.compiler.core import Fn, Record, Var
 from osmia.compiler.kmem import kernel_type
 from osmia.compiler.ktypes import KT
 from osmia.compiler.values import FT, SINT, UINT, TConst, TEmbed, TPtr, Val
@@ -228,7 +228,8 @@ class IterRecord(Record):
 def _positional(fn: Fn, names: list[str], prog: Prog, hook: Hook) -> None:
     """Arguments of a raw tracepoint: u64 slots of the context, typed by the kernel's BTF.
 
-    One that came with a later kernel has a default, which is its value where the kernel does not have it yet.
+    One that came with a later kernel has a default, which is its value where the kernel does not have it yet.  What is
+    compiled for new kernels and loaded by old ones has to ask for something else that came with it (``exists``).
     """
     kinds = fn.mod.kernel.tracepoint_args(hook.target)
     if kinds is None:
@@ -243,8 +244,15 @@ def _positional(fn: Fn, names: list[str], prog: Prog, hook: Hook) -> None:
     for name, value in zip(names[len(kinds) :], defaults[len(kinds) - len(names) :], strict=False):
         fn.params[name] = fn.hold(name, Val(SINT, [fn.num(int(value))]))
     for at, (name, kt) in enumerate(zip(names, kinds, strict=False)):
-        place = fn.offset(fn.program_context(), 8 * at)
-        fn.params[name] = fn.hold(name, _raw_argument(fn, hook, place, kt))
+        def read(at: int = at, kt: KT = kt) -> Val:
+            return _raw_argument(fn, hook, fn.offset(fn.program_context(), 8 * at), kt)
+
+        if at < len(names) - len(defaults):
+            fn.params[name] = fn.hold(name, read())
+            continue
+        with fn.into([]):  # only where it is used: an older kernel must not see a program read it
+            ft = read().ft
+        fn.params[name] = Var(ft, [], read)
 
 
 def _raw_argument(fn: Fn, hook: Hook, place: tir.Expr, kt: KT) -> Val:

@@ -252,11 +252,9 @@ class trace_event_raw_tcp_retransmit_skb___since_6_17(KStruct):
     err: s32
 
 
-def retransmission_failed(sk, err):
-    """Whether the event is about a segment that was not sent; ``err``: the tracepoint's third argument, or anything."""
-    if exists(cast(sk, trace_event_raw_tcp_retransmit_skb___since_6_17).err):
-        return err != 0
-    return False
+def tells_failures(sk):
+    """Whether the tracepoint tells of segments that were not sent, too, with the error as its third argument."""
+    return exists(cast(sk, trace_event_raw_tcp_retransmit_skb___since_6_17).err)
 
 
 class trace_event_raw_kfree_skb___since_6_11(KStruct):
@@ -265,13 +263,9 @@ class trace_event_raw_kfree_skb___since_6_11(KStruct):
     rx_sk: SockPtr
 
 
-def receiver(skb, rx_sk):
-    """The socket of a packet that is freed, 0: none; ``rx_sk``: the tracepoint's fourth argument, or anything.
+def tells_receiver(skb):
+    """Whether the tracepoint kfree_skb has the socket of a packet that came in as its fourth argument, or 0.
 
-    A packet that has come in belongs to no socket itself (``skb->sk``) while the socket takes it.
+    Such a packet belongs to no socket itself (``skb->sk``) while the socket takes it.
     """
-    if exists(cast(skb, trace_event_raw_kfree_skb___since_6_11).rx_sk):
-        found = cast(u64(rx_sk), "struct sock")
-        if found:
-            return found
-    return cast(u64(skb.sk), "struct sock")
+    return exists(cast(skb, trace_event_raw_kfree_skb___since_6_11).rx_sk)

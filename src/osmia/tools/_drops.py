@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR")
+UNKNOWN = 0xFFFFFFFF  # the number of a reason that the kernel does not have
 _PREFIXES = ("SKB_DROP_REASON_", "SKB_")
 _names: dict[int, str] = {}
 
@@ -38,7 +39,7 @@ def reason(number: int) -> str:
 
 
 class _Number(Option):
-    """A constant that nobody types: the number of a reason, the largest one where the kernel does not have it."""
+    """A constant that nobody types: the number of a reason, or ``UNKNOWN``."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -46,7 +47,7 @@ class _Number(Option):
 
     @property
     def value(self) -> int:
-        return next((number for number, name in names().items() if name == self._name), 0xFFFFFFFF)
+        return next((number for number, name in names().items() if name == self._name), UNKNOWN)
 
     @value.setter
     def value(self, value: int) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from osmia import Col, Ring, Stacks, cast, current, event_table, first_of, ktime
 from osmia.lang.builtins import read_kernel
-from osmia.lang.drift import receiver
+from osmia.lang.drift import tells_receiver
 from osmia.lang.function_probes import fentry, kprobe
 from osmia.lang.pidns import current_process_id
 from osmia.lang.probes import raw_tracepoint, tp_btf
 from osmia.lang.types import Comm, u8, u16, u32, u64
 from osmia.tools import _drops
-from osmia.tools._drops import Packet, daddr, own_ends, purge, saddr, unspecified
+from osmia.tools._drops import UNKNOWN, Packet, daddr, own_ends, purge, saddr, unspecified
 from osmia.tools._netns import in_namespace, netns_id, one_namespace, pid_netns  # noqa: F401 - options
 from osmia.tools._show import clock
 from osmia.tools._tcp import AF_INET, AF_INET6, IPPROTO_TCP, check, ip, ipv4, ipv6, is_tcp, state, swapped
@@ -70,8 +70,12 @@ def seen(skb, sk, reason):
 
 @first_of(tp_btf("kfree_skb"), raw_tracepoint("kfree_skb"))
 def freed(skb, location, reason=0, rx_sk=0):
-    if reason > unspecified and reason != purge:
-        seen(skb, receiver(skb, rx_sk), reason)
+    if unspecified == UNKNOWN or reason <= unspecified or reason == purge:  # before 5.17 there is no third argument
+        return
+    sk = u64(skb.sk)
+    if tells_receiver(skb) and rx_sk:
+        sk = u64(rx_sk)
+    seen(skb, cast(sk, "struct sock"), reason)
 
 
 @first_of(fentry("tcp_drop", optional=True), kprobe("tcp_drop", optional=True))

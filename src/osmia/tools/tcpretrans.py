@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from osmia import Col, Global, Hash, Ring, cast, count_table, event_table, first_of, ktime, option, raw_tracepoint
-from osmia.lang.drift import retransmission_failed
+from osmia.lang.drift import tells_failures
 from osmia.lang.function_probes import fentry, kprobe
 from osmia.lang.pidns import current_process_id
 from osmia.lang.probes import tp_btf
@@ -58,7 +58,7 @@ def seen(sk, kind, now, seq, segs):
 
 @first_of(tp_btf("tcp_retransmit_skb"), raw_tracepoint("tcp_retransmit_skb"))
 def retransmitted(sk, skb, err=0):
-    if not chosen(sk) or retransmission_failed(sk, err):
+    if not chosen(sk) or (tells_failures(sk) and err):
         return
     connection, buffer = cast(sk, "struct inet_connection_sock"), cast(skb.cb, "struct tcp_skb_cb")
     now = sk.__sk_common.skc_state
