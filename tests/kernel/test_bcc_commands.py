@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from needs import needs
 
 from osmia.cli.common import Common, parser_of
 from osmia.cli.objects import compile_now
@@ -118,6 +119,8 @@ def test_a_documented_command_becomes_programs_that_the_verifier_takes(command: 
     'trace -U "c:open (STRCMP(\\"a\\", arg1)) \\"%s\\", arg1" "t:sched:sched_switch \\"%s\\", $task->comm"',
 ])  # fmt: skip
 def test_objects_are_such_that_other_loaders_take_them(command: str, tmp_path: Path) -> None:
+    if "STRCMP" in command:
+        needs("bpf_loop")  # the address of a loop's body, which older kernels know nothing of: ours takes it out
     made = tmp_path / "unit.bpf.o"
     tool, words = words_of(command)
     spec = spec_of(tool, words, made)

@@ -90,7 +90,7 @@ def test_single_kernel_probes_beyond_the_limit_of_open_files(few_files: int) -> 
     features.turn_off("kprobe_multi")
     text = '@kprobe_multi("tcp_*")\ndef count():\n    return\n'
     with running(text) as it:
-        link = it.attach("count", patterns=["vfs_r*", "vfs_w*"])
+        link = it.attach("count", patterns=["vfs_r*", "vfs_w*", "vfs_s*"])
         assert len(link.fds) > 10 and resource.getrlimit(resource.RLIMIT_NOFILE)[0] > few_files
 
 

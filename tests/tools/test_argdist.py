@@ -119,7 +119,7 @@ def test_functions_of_the_kernel() -> None:
     specs = [
         "-C", "p::do_sys_openat2():u32:$PID", "-C", "r::do_sys_openat2():int:$retval",
         "-C", "p::do_sys_openat2(int dfd, const char __user *filename):char*,int:filename,dfd",
-        "-C", "r::do_sys_openat2(int dfd, const char __user *filename):char*:$entry(filename):$retval < 0",
+        "-C", "r::do_sys_openat2(int dfd, const char __user *filename):char*:$entry(filename):(int)$retval < 0",
         "-H", "r::do_sys_openat2():u64:$latency/1000",
     ]  # fmt: skip
     with Files() as files:

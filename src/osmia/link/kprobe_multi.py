@@ -15,6 +15,7 @@ from array import array
 from osmia.errors import NotSupported, UserError
 from osmia.kernel import bpf, features, functions
 from osmia.kernel.door import address
+from osmia.kernel.files import make_room
 from osmia.link.base import Link, failed, refused
 from osmia.link.kprobe import _MULTI_MISSED, FunctionLink, explained, numbers, open_one
 from osmia.obj import consts
@@ -119,7 +120,7 @@ def _single(prog: LiveProg, name: str, kind: str, choice: Choice, copies: Sequen
     function's entry and return have the same, whatever is refused.
     """
     pmu, config = numbers(f"{prog.name} ({name})", kind)
-    _raise_limit(2 * len(choice.functions))
+    make_room(2 * len(choice.functions))
     events: list[int] = []
     links: list[int] = []
     use_copies = len(copies) == len(choice.functions) and not features.attach_cookies()
@@ -146,17 +147,6 @@ def _single(prog: LiveProg, name: str, kind: str, choice: Choice, copies: Sequen
     link.functions = [one.name for one in choice.functions]
     link.modules = frozenset(one.module for one in choice.functions if one.module)
     return link
-
-
-def _raise_limit(more: int) -> None:
-    """Room for that many more file descriptors, as far as the hard limit goes."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = more + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        top = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, top), hard))
 
 
 def _try(

@@ -14,6 +14,7 @@ import os
 
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel import features, perf
+from osmia.kernel.files import make_room
 from osmia.link import user_places
 from osmia.link.base import Link, failed, refused
 from osmia.link.tracepoint import bind
@@ -88,7 +89,7 @@ def _singly(
     kind = _pmu_type(prog)
     retprobe = 1 << _retprobe_bit() if returns else 0
     if len(places) > 1:
-        _more_files(len(places))
+        make_room(2 * len(places))
     fds: list[int] = []
     how = ""
     link = UserLink(target or places[0].name, how, fds, places)
@@ -146,17 +147,6 @@ def _retprobe_bit() -> int:
             return int(file.read().strip().rpartition(":")[2])
     except (OSError, ValueError):
         return 0
-
-
-def _more_files(n: int) -> None:
-    """One file descriptor per place: raise the soft limit towards the hard one."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * n + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def cost_note(n: int) -> str:
