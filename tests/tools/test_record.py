@@ -227,6 +227,20 @@ def test_counts_are_replayed(words: tuple[str, ...], tmp_path: Path) -> None:
     assert "SIZE" in text and "READS" in text
 
 
+@pytest.mark.parametrize("words", [(), apart("--json")])
+def test_a_run_of_a_given_length_has_one_summary(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Also where the length is a multiple of the snapshots' time."""
+    path = tmp_path / "length.rec"
+    columns = '[Col("key", "SIZE", 8, align="<"), Col("count", "READS")]'
+    file = program(tmp_path, f"tool = count_table(parts, {columns})", template="Col, count_table, ")
+    with Tool("record", "--show", file, "-p", str(os.getpid()), *words, "-o", str(path), "--duration", "2") as tool:
+        work()
+        tool.wait()
+    same(path, tool)
+    text = replayed(path, "--no-json")
+    assert re.findall(r"^(\d+) +(\d+)$", text, re.M) == [("16384", str(SMALL)), ("4096", str(READS))]
+
+
 def test_a_file_without_a_template_and_its_prints(tmp_path: Path) -> None:
     path = tmp_path / "all.rec"
     file = program(tmp_path, more='print(f"{current.comm}: {call.ret}")')

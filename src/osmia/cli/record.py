@@ -320,6 +320,7 @@ class RecordingView(View):
         # Whether there is a summary each interval, and not only one at the end.
         self._asked = bool(session.common.seconds_between() or getattr(session.unit.template, "interval", 0.0))
         self.interval = inner.interval or (STEP if tables else 0.0)
+        self.each = self._asked or bool(inner.interval)
         template = session.unit.template
         label = None
         if isinstance(template, Histogram):

@@ -45,6 +45,8 @@ class View:
 
     #: Seconds between summaries where the user says nothing; 0: only one, at the end.
     interval = 0.0
+    #: Whether each interval is shown; where it is only kept, there is one summary, at the end.
+    each = True
     #: Of a view of stacks: how a recording describes its samples (see :func:`osmia.events.samples.describe`), and in
     #: a run that is recorded the place for each of them; whenever ``summary`` is called they are to be there.
     samples: dict[str, Any] | None = None
@@ -243,7 +245,7 @@ class Loop:
         write(self._view.begin())
         common = session.common
         interval = common.seconds_between() or self._view.interval
-        count = common.count.value if common.count.given else _fitting(common, interval)
+        count = common.count.value if common.count.given else _fitting(common, interval) if self._view.each else 0
         if self._iterators and len(self._iterators) == len(session.links) and not interval:
             stop.asked = True  # an iterator has its whole answer at once
         shown, following = 0, session.started + interval
