@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -197,6 +198,14 @@ def go(stage: Stage) -> None:
 
 SEARCH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+def copied() -> None:
+    """From /dev/zero into /tmp, for two seconds and a half."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        subprocess.run(["timeout", "2.5", "dd", "if=/dev/zero", f"of={folder}/copy", "bs=64k", "count=4096"],
+                       stderr=subprocess.DEVNULL, check=False)  # fmt: skip
+        time.sleep(2)
+
+
 SCENES = {
     "vfsstat": Scene("vfsstat 1 3", lambda _: time.sleep(3)),
     "vfsstat-pid": Scene("vfsstat -p {pid} 1 3", go, ScriptStage),
@@ -205,7 +214,7 @@ SCENES = {
     "filetop-directory": Scene("filetop -C --write-only -d {directory}/out -p {pid} 10", go, Output),
     "filetop-all": Scene("filetop -a -C -s writes -r 6 1 1", lambda _: time.sleep(1)),
     "filetop-json": Scene("filetop --json -p {pid} 10", go, ScriptStage),
-    "dirtop": Scene("dirtop -C 1 2", lambda _: time.sleep(2)),
+    "dirtop": Scene("dirtop -C -d /tmp,/usr,/etc,/var,/dev 1 2", lambda _: copied()),
     "dirtop-project": Scene("dirtop -C -d {directory},{directory}/* -p {pid} 10", go, Output),
     "filegone": Scene("filegone -p {pid}", go, editor),
     "filegone-full": Scene("filegone -F -p {pid}", go, editor),
