@@ -55,7 +55,7 @@ TOOLS = sorted({path.stem for path in (REPO / "src" / "osmia" / "tools").glob("[
 FEW_PROGRAMS = {
     "bashreadline": 2, "bindsnoop": 2, "biopattern": 1, "biostacks": 2, "capable": 1, "cpudist": 1, "cpuunclaimed": 1,
     "cpuwalk": 1, "exitsnoop": 1, "hardirqs": 2, "killsnoop": 2, "naptime": 3, "pidpersec": 1, "runqlen": 1,
-    "sigsnoop": 1, "slabratetop": 2, "softirqs": 2, "solisten": 2, "ssllatency": 2, "swapin": 1, "syscount": 2,
+    "sigsnoop": 1, "slabratetop": 2, "softirqs": 2, "solisten": 2, "ssllatency": 2, "swapin": 1, "syscount": 1,
     "tcpaccept": 1, "tcpconnect": 1, "tcpconnlat": 1, "tcpdrop": 1, "tcplife": 2, "tcppktlat": 2, "tcpretrans": 2,
     "tcprtt": 1, "tcpstates": 2, "tcpsubnet": 1, "tcptop": 2, "tcptracer": 2, "threadsnoop": 1, "wakeuptime": 2,
     "wqlat": 2, "writeback": 2,
