@@ -52,7 +52,8 @@ PAGES: dict[str, tuple[str, tuple[str, ...], str]] = {
         "Hooks", ("probes", "function_probes", "user_probes"),
         "Decorators that say where a kernel function is attached. All of them take `optional=True` where a signature "
         "shows it: no error, then, where the kernel has no such place. The section is what the ELF object has, so that "
-        "other loaders attach it, too.",
+        "other loaders attach it, too. The programs of a module are those among its globals, by name or in a tuple or "
+        "a dictionary: those that belong together can be imported from another module under one name.",
     ),
     "builtins": (
         "Built-ins", ("builtins",),

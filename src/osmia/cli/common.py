@@ -162,7 +162,10 @@ _FILTERS = {
 
 
 def own_options(unit: Unit) -> tuple[list[Option], list[Option]]:
-    """The tool's own options, and the filters that it imported, each in order of definition."""
+    """The tool's own options, and the filters that it imported, each in order of definition.
+
+    Among the own ones those come last that the tool has from a part which several tools share.
+    """
     filters: Any = sys.modules.get("osmia.lang.filters")
     shared = {id(value) for value in vars(filters).values()} if filters is not None else set()
     own: list[Option] = []
@@ -174,7 +177,9 @@ def own_options(unit: Unit) -> tuple[list[Option], list[Option]]:
             seen.add(id(value))
             value.name = value.name or name
             (imported if id(value) in shared else own).append(value)
-    return own, imported
+    parts = [module for name, module in sys.modules.items() if name.startswith("osmia.tools._")]
+    common = {id(value) for module in parts for value in vars(module).values()}
+    return sorted(own, key=lambda option: id(option) in common), imported
 
 
 def shared_filter(unit: Unit, name: str) -> Option | None:

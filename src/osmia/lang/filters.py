@@ -13,7 +13,7 @@ from __future__ import annotations
 from osmia.lang.builtins import current, subprogram
 from osmia.lang.drift import in_cgroup
 from osmia.lang.membership import ancestor, current_descends, descends, task_in_cgroup
-from osmia.lang.options import Option, option
+from osmia.lang.options import Computed, option
 from osmia.lang.pidns import TaskPtr, current_is_process, current_is_thread, is_process, is_thread
 from osmia.lang.types import Str, u64
 
@@ -26,19 +26,8 @@ name = option("-n", "--name", type=Str.of(16), metavar="NAME", help="only proces
 cgroup = option("--cgroup", type=u64, metavar="PATH", help="only processes in this cgroup (v2) or below it")
 
 
-class _Limits(Option):
-    """Whether any filter is given: a run without one pays for this question and not for one per filter."""
-
-    @property
-    def value(self) -> bool:
-        return any(one.value != one.default for one in (pid, tid, uid, name, cgroup, ancestor))
-
-    @value.setter
-    def value(self, value: bool) -> None:
-        pass
-
-
-limited = _Limits("limited")
+#: Whether any filter is given: a run without one pays for this question and not for one per filter.
+limited = Computed("limited", lambda: any(one.value != one.default for one in (pid, tid, uid, name, cgroup, ancestor)))
 
 
 def wanted() -> bool:

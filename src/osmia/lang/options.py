@@ -157,6 +157,25 @@ def _nothing(kind: Any) -> Any:
     return None
 
 
+class Computed(Option):
+    """A constant of the kernel half, or a place of a probe, that follows from options: whatever ``value_of()`` gives.
+
+    Nobody types it.  ``flag`` is what messages call it: mostly the option that it follows from.
+    """
+
+    def __init__(self, flag: str, value_of: Callable[[], Any], *, type: Any = bool) -> None:
+        self._value_of = value_of
+        super().__init__(flag, type=type)
+
+    @property
+    def value(self) -> Any:
+        return self._value_of()
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        pass
+
+
 def option(
     *flags: str,
     type: Any = bool,

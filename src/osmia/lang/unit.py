@@ -18,6 +18,8 @@ class Unit:
     """The programs, maps, options and template of one module; ``name`` is the object's name.
 
     ``setups`` run between load and attach, in the order in which they are written.
+    A tuple or dictionary of programs is as good as the programs by name: a module that several tools share can
+    offer those that belong together as one.
     ``made_of`` is what the command line said of programs that depend on it.
     """
 
@@ -35,6 +37,8 @@ class Unit:
         self.made_of = ""
         for key, value in list(namespace.items()):
             self._take(key, value)
+            for prog in _programs_in(value):
+                self._take(key, prog)
 
     def _take(self, key: str, value: Any) -> None:
         if isinstance(value, Prog):
@@ -64,3 +68,12 @@ class Unit:
         self.made_of = made_of
         for key, value in names.items():
             self._take(key, value)
+
+
+def _programs_in(value: Any) -> list[Prog]:
+    """The programs of a tuple, or of a dictionary's values, which may be tuples of them; empty for anything else."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if not isinstance(value, tuple):
+        return []
+    return [prog for one in value for prog in ([one] if isinstance(one, Prog) else _programs_in(one))]

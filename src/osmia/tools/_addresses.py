@@ -7,9 +7,9 @@ it has in a socket of IPv6 (``::ffff:10.0.0.1``), which servers for both familie
 
 from __future__ import annotations
 
-from osmia.lang.options import Option, option
-from osmia.lang.types import u64
-from osmia.tools._tcp import AF_INET
+from osmia.lang.options import Computed, option
+from osmia.lang.types import Event, u64
+from osmia.tools._tcp import AF_INET, address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,33 +28,25 @@ def parse(word: str) -> str:
         raise ValueError(f"{word!r} is not an address: as in 10.0.0.1, or 2001:db8::1") from None
 
 
-class Part(Option):
+def _part(of: Any, start: int) -> Any:
     """A constant that nobody types: 8 bytes of an option's address as IPv6 has it, and whether IPv4 can have it."""
 
-    def __init__(self, of: Any, start: int) -> None:
-        self._of = of
-        self._start = start
-        super().__init__("part", type=u64)
-
-    @property
-    def value(self) -> int:
-        if not self._of.given:
+    def value() -> int:
+        if not of.given:
             return 0
         import ipaddress
 
-        address = ipaddress.ip_address(str(self._of))
+        address = ipaddress.ip_address(str(of))
         whole = address.packed if address.version == 6 else _MAPPED + address.packed
-        return int.from_bytes(whole[self._start : self._start + 8], "little")
+        return int.from_bytes(whole[start : start + 8], "little")
 
-    @value.setter
-    def value(self, value: int) -> None:
-        pass
+    return Computed("part", value, type=u64)
 
 
 laddr = option("-a", "--laddr", type=str, parse=parse, metavar="ADDR", help="this local address only")
 raddr = option("-A", "--raddr", type=str, parse=parse, metavar="ADDR", help="this remote address only")
-laddr_low, laddr_high = Part(laddr, 0), Part(laddr, 8)
-raddr_low, raddr_high = Part(raddr, 0), Part(raddr, 8)
+laddr_low, laddr_high = _part(laddr, 0), _part(laddr, 8)
+raddr_low, raddr_high = _part(raddr, 0), _part(raddr, 8)
 
 
 def same(family, low, high, wanted_low, wanted_high):
@@ -71,3 +63,16 @@ def wanted_ends(e):
     if not raddr_low and not raddr_high:
         return True
     return same(e.family, e._raddr, e._raddr_high, raddr_low, raddr_high)
+
+
+class Side(Event):
+    """One address of the two, by which a tool may count."""
+
+    low: u64
+    high: u64
+    family: u64
+
+
+def label(side: Any) -> str:
+    """A side as bcc shows it; None stands for all."""
+    return address(side.family, side.low, side.high) if side is not None else "*******"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from osmia.errors import UserError
 from osmia.lang.builtins import current
-from osmia.lang.options import Option, option
+from osmia.lang.options import Computed, Option, option
 
 PROGRAM, LIBRARY, FUNCTION = "/bin/bash", "readline", "readline"
 
@@ -34,20 +34,9 @@ def file():
         return "bash"  # wherever it is
 
 
-class Where(Option):
+def where(function):
     """A function of that file."""
-
-    def __init__(self, function):
-        self.function = function
-        super().__init__("where", type=str)
-
-    @property
-    def value(self):
-        return f"{file()}:{self.function}"
-
-    @value.setter
-    def value(self, value):
-        pass
+    return Computed("where", lambda: f"{file()}:{function}", type=str)
 
 
 def aim():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from osmia.compiler import syntax as ast
-from osmia.errors import OptionError
+from osmia.errors import NotFound, NotSupported, OptionError
 from osmia.lang.builtins import current, random
 from osmia.lang.maps import Array, Hash
 from osmia.lang.options import option
@@ -80,6 +80,27 @@ def verdict(code):
         return 0
     failed[0] += 1
     return code
+
+
+def check_injectable(bottom: str) -> None:
+    """Whether this kernel lets the function fail: it must be on the list of those that allow it."""
+    from osmia.kernel import functions
+
+    if not functions.has_types(bottom):
+        raise NotFound(f"this kernel has no function {bottom}: it was built without the fault injection of its kind",
+                       where="inject", fix="CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and CONFIG_FAIL_MAKE_REQUEST")
+    listed = functions.injectable()
+    if listed is not None and bottom not in listed:
+        raise NotSupported(f"this kernel does not let {bottom} fail", where="inject",
+                           fix="it must be built with CONFIG_FUNCTION_ERROR_INJECTION")  # fmt: skip
+
+
+def share(word: str) -> float:
+    """A probability; ValueError."""
+    value = float(word)
+    if not 0 < value <= 1:
+        raise ValueError(f"{word} is no probability: more than 0 and at most 1 is needed")
+    return value
 
 
 class Frame:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from osmia.kernel.named import process_number, thread_number
 from osmia.lang.builtins import current, exists, subprogram
 from osmia.lang.maps import Hash
-from osmia.lang.options import Option
+from osmia.lang.options import Computed, Option
 from osmia.lang.pidns import namespace, process_here, thread_here
 from osmia.lang.types import u8, u32
 
@@ -47,20 +47,12 @@ class Numbers(Option):
         return ", ".join(map(str, self.value))
 
 
-class Given(Option):
+class Given(Computed):
     """A constant that nobody types: whether one of ``options`` is given."""
 
     def __init__(self, *options: Option) -> None:
         self.options = list(options)
-        super().__init__("given")
-
-    @property
-    def value(self) -> bool:
-        return any(one.given for one in self.options)
-
-    @value.setter
-    def value(self, value: bool) -> None:
-        pass
+        super().__init__("given", lambda: any(one.given for one in self.options))
 
 
 pids = Hash[u32, u8](1)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from osmia.lang.builtins import exists, read_kernel
-from osmia.lang.options import Option
+from osmia.lang.options import Computed
 from osmia.lang.types import Event, u32, u64
 from osmia.tools._tcp import AF_INET, address
 
@@ -38,26 +38,17 @@ def reason(number: int) -> str:
     return names().get(number, "UNKNOWN") if number else "NOT_SPECIFIED"
 
 
-class _Number(Option):
+def _number(wanted: str) -> Any:
     """A constant that nobody types: the number of a reason, or ``UNKNOWN``."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        super().__init__(name, type=u32)
-
-    @property
-    def value(self) -> int:
-        return next((number for number, name in names().items() if name == self._name), UNKNOWN)
-
-    @value.setter
-    def value(self, value: int) -> None:
-        pass
+    return Computed(
+        wanted, lambda: next((number for number, name in names().items() if name == wanted), UNKNOWN), type=u32
+    )
 
 
 #: The reason that says nothing; the numbers below it are of packets that were not dropped.
-unspecified = _Number("NOT_SPECIFIED")
+unspecified = _number("NOT_SPECIFIED")
 #: A queue is emptied because its socket is gone: the FIN that every connection leaves there (6.7).
-purge = _Number("QUEUE_PURGE")
+purge = _number("QUEUE_PURGE")
 
 
 def flags(byte: int) -> str:

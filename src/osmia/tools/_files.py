@@ -111,6 +111,13 @@ def enter_pwritev2(call):
     begin(WRITE, call.fd)
 
 
+#: What goes with :data:`READS` and :data:`WRITES`.
+ENTRIES = (
+    enter_read, enter_pread64, enter_readv, enter_preadv, enter_preadv2,
+    enter_write, enter_pwrite64, enter_writev, enter_pwritev, enter_pwritev2,
+)  # fmt: skip
+
+
 def add_to(one, kind, ret):
     """One more call, which returned ``ret``."""
     if kind == READ:

@@ -26,7 +26,7 @@ from osmia.tools._fs import (
     tracing,
 )
 from osmia.tools._fs_stat import is_on_it, stats
-from osmia.tools._show import clock
+from osmia.tools._show import clock, ms
 
 
 def milliseconds(word):
@@ -160,7 +160,7 @@ def slower(system: str) -> EventTable:
             Col("size", "BYTES", 7, align="<"),
             Col("offset", "OFF_KB", 8, show=lambda at: str(at // 1024), when=text, align="<"),
             Col("offset", "OFFSET_b", when=csv),
-            Col("ns", "LAT(ms)", 7, show=lambda ns: f"{ns / 1e6:.2f}", when=text, align=">"),
+            Col("ns", "LAT(ms)", 7, show=ms, when=text, align=">"),
             Col("ns", "LATENCY_us", show=lambda ns: str(ns // 1000), when=csv),
             Col("file", "FILENAME", show=lambda name: name or "[closed]", when=text),
             Col("file", "FILE", when=csv),

@@ -63,6 +63,10 @@ def enter_renameat2(call):
     begin(action, call.olddfd, call.oldname, call.newdfd, call.newname)
 
 
+#: What goes with :data:`ENDS`; rmdir() has an entry and an end of its own.
+ENTRIES = (enter_unlink, enter_unlinkat, enter_rename, enter_renameat, enter_renameat2)
+
+
 def add_paths(names, action, directory, path, new_directory, new_path):
     """Both names, as :func:`absolute` takes them apart; of the calls with one name only that."""
     add_path(names, directory, path)

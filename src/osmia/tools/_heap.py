@@ -15,16 +15,12 @@ from osmia.lang.builtins import current, exists, ktime, read_user
 from osmia.lang.filters import wanted
 from osmia.lang.images import image
 from osmia.lang.maps import Hash, LruHash
-from osmia.lang.options import Option, option
+from osmia.lang.options import Computed, option
 from osmia.lang.pidns import current_process_id
 from osmia.lang.probes import tracepoint
 from osmia.lang.types import Event, s32, u32, u64
 from osmia.lang.user_probes import uprobe, uretprobe
 from osmia.tools._held import ALLOCATED, FREED, Alloc, added, allocs, dropped, gave, keep, tell, wants
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 obj = option("-O", "--obj", type=str, default="c", metavar="FILE",
              help="the program or library that has the allocator (default: c, the C library)")  # fmt: skip
@@ -41,21 +37,9 @@ FAILED = 0xFFFF_FFFF_FFFF_FFFF  # MAP_FAILED
 PAGE = 4095
 
 
-class Where(Option):
+def where(function: str, plain: bool = False) -> Computed:
     """``FILE:FUNCTION`` with the file of ``-O`` and, for functions of the allocator, ``--symbols-prefix``."""
-
-    def __init__(self, function: str, plain: bool = False) -> None:
-        self._function = function
-        self._plain = plain
-        super().__init__("-O", type=str)
-
-    @property
-    def value(self) -> str:
-        return f"{obj.value}:{'' if self._plain else prefix.value}{self._function}"
-
-    @value.setter
-    def value(self, value: Any) -> None:
-        pass
+    return Computed("-O", lambda: f"{obj.value}:{'' if plain else prefix.value}{function}", type=str)
 
 
 class Begun(Event):
@@ -136,117 +120,117 @@ def again(call):
     added(call.old_since, call.old_pid, call.old_stack, call.old_size)
 
 
-@uretprobe(Where("malloc"))
+@uretprobe(where("malloc"))
 def malloc_done(ret: u64):
     leave(MALLOC, ret)
 
 
-@uretprobe(Where("calloc"), optional=True)
+@uretprobe(where("calloc"), optional=True)
 def calloc_done(ret: u64):
     leave(CALLOC, ret)
 
 
-@uretprobe(Where("memalign"), optional=True)
+@uretprobe(where("memalign"), optional=True)
 def memalign_done(ret: u64):
     leave(MEMALIGN, ret)
 
 
-@uretprobe(Where("aligned_alloc"), optional=True)
+@uretprobe(where("aligned_alloc"), optional=True)
 def aligned_alloc_done(ret: u64):
     leave(ALIGNED_ALLOC, ret)
 
 
-@uretprobe(Where("valloc"), optional=True)
+@uretprobe(where("valloc"), optional=True)
 def valloc_done(ret: u64):
     leave(VALLOC, ret)
 
 
-@uretprobe(Where("pvalloc"), optional=True)
+@uretprobe(where("pvalloc"), optional=True)
 def pvalloc_done(ret: u64):
     leave(PVALLOC, ret)
 
 
-@uretprobe(Where("posix_memalign"), optional=True)
+@uretprobe(where("posix_memalign"), optional=True)
 def posix_memalign_done(ret: s32):
     call = begun.get(current.pid)
     if call is not None and call.kind == POSIX_MEMALIGN:
         leave(POSIX_MEMALIGN, read_user(call.place, u64) if ret == 0 else 0)
 
 
-@uretprobe(Where("realloc"), optional=True)
+@uretprobe(where("realloc"), optional=True)
 def realloc_done(ret: u64):
     call = begun.get(current.pid)
     if call is not None:
         releave(REALLOC, ret, ret == 0 and call.size != 0)
 
 
-@uretprobe(Where("mmap", plain=True), optional=True)
+@uretprobe(where("mmap", plain=True), optional=True)
 def mmap_done(ret: u64):
     leave(MMAP, 0 if ret == FAILED else ret)
 
 
-@uretprobe(Where("mremap", plain=True), optional=True)
+@uretprobe(where("mremap", plain=True), optional=True)
 def mremap_done(ret: u64):
     releave(MREMAP, ret, ret == FAILED)
 
 
-@uprobe(Where("malloc"))
+@uprobe(where("malloc"))
 def malloc(size: u64):
     enter(MALLOC, size, 0)
 
 
-@uprobe(Where("calloc"), optional=True)
+@uprobe(where("calloc"), optional=True)
 def calloc(number: u64, size: u64):
     enter(CALLOC, number * size, 0)
 
 
-@uprobe(Where("memalign"), optional=True)
+@uprobe(where("memalign"), optional=True)
 def memalign(alignment: u64, size: u64):
     enter(MEMALIGN, size, 0)
 
 
-@uprobe(Where("aligned_alloc"), optional=True)
+@uprobe(where("aligned_alloc"), optional=True)
 def aligned_alloc(alignment: u64, size: u64):
     enter(ALIGNED_ALLOC, size, 0)
 
 
-@uprobe(Where("valloc"), optional=True)
+@uprobe(where("valloc"), optional=True)
 def valloc(size: u64):
     enter(VALLOC, size, 0)
 
 
-@uprobe(Where("pvalloc"), optional=True)
+@uprobe(where("pvalloc"), optional=True)
 def pvalloc(size: u64):
     enter(PVALLOC, size, 0)
 
 
-@uprobe(Where("posix_memalign"), optional=True)
+@uprobe(where("posix_memalign"), optional=True)
 def posix_memalign(place: u64, alignment: u64, size: u64):
     enter(POSIX_MEMALIGN, size, place)
 
 
-@uprobe(Where("realloc"), optional=True)
+@uprobe(where("realloc"), optional=True)
 def realloc(old: u64, size: u64):
     reenter(REALLOC, size, old)
 
 
-@uprobe(Where("mmap", plain=True), optional=True)
+@uprobe(where("mmap", plain=True), optional=True)
 def mmap(address: u64, size: u64):
     enter(MMAP, size, 0)
 
 
-@uprobe(Where("mremap", plain=True), optional=True)
+@uprobe(where("mremap", plain=True), optional=True)
 def mremap(old: u64, old_size: u64, size: u64):
     reenter(MREMAP, size, old)
 
 
-@uprobe(Where("free"))
+@uprobe(where("free"))
 def free(address: u64):
     if wanted():
         gave(FREE, address)
 
 
-@uprobe(Where("munmap", plain=True), optional=True)
+@uprobe(where("munmap", plain=True), optional=True)
 def munmap(address: u64, size: u64):
     """The whole of what was mapped, or its beginning; the rest is then held from a later address on."""
     if not wanted():

@@ -33,7 +33,6 @@ def cpu_number(word: str) -> int:
     return int(word)
 
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 nanoseconds = option("-N", "--nanoseconds", help="nanoseconds instead of microseconds")
 events = option("-C", "--events", "--count", help="show how many there were instead of the time they took")
 dist = option("-d", "--dist", help="show the times as histograms")

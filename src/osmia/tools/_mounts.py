@@ -3,17 +3,7 @@
 
 from __future__ import annotations
 
-from osmia.tools._mounting import (
-    FSCONFIG,
-    FSMOUNT,
-    FSOPEN,
-    FSPICK,
-    MOUNT,
-    MOUNT_SETATTR,
-    MOVE_MOUNT,
-    NAMES,
-    UMOUNT,
-)
+from osmia.tools._mounting import FSCONFIG, FSMOUNT, FSOPEN, FSPICK, MOUNT, MOUNT_SETATTR, MOVE_MOUNT, NAMES, UMOUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

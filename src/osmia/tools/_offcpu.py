@@ -10,9 +10,14 @@ from osmia import option
 from osmia.errors import OptionError
 from osmia.lang.drift import task_state
 from osmia.lang.filters import wanted
+from osmia.lang.templates import StackPart
 from osmia.tools._chosen import chosen, pid, threads
 from osmia.tools._show import whole
 from osmia.tools._stacks import check_kinds
+
+#: Two names of a row of stacks: who was asleep, and who woke it.
+TARGET = StackPart("comm", pid="tid", label="target:")
+WAKER = StackPart("wcomm", pid="wtid", label="waker:", missing="[not woken]")
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
 LONGEST = (1 << 63) - 1

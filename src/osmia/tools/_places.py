@@ -8,8 +8,9 @@ tracepoints always.
 
 from __future__ import annotations
 
-from osmia import kprobe_multi, option, tracepoint, uprobe, usdt
+from osmia import attach_cookie, kprobe_multi, option, tracepoint, uprobe, usdt
 from osmia.errors import NotFound, OptionError
+from osmia.lang.filters import wanted
 from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, Spec
 
 TYPE_CHECKING = False
@@ -20,28 +21,46 @@ if TYPE_CHECKING:
     from osmia.lang.probes import Prog
 
 
-def everywhere(body: Callable[[], None]) -> tuple[dict[str, Any], dict[str, Prog]]:
+#: What a place is called, for the help of an option.
+PLACES = "FUNCTION, FILE:FUNCTION, t:CATEGORY:EVENT or u:FILE:PROBE; patterns as in the shell"
+
+
+def everywhere(body: Callable[..., None], *, numbered: bool = False) -> tuple[dict[str, Any], dict[str, Prog]]:
     """Programs that run ``body()`` at a place, one for each kind of place: where they attach, and they themselves.
 
-    The tool puts them among its globals; :func:`aim` chooses the one that is needed, and the others are not loaded.
+    ``numbered``: the body is given the place's number, of calls that pass the filters.
+
+    The tool puts both among its globals; :func:`aim` chooses the one that is needed, and the others are not loaded.
     """
     at = {kind: option(kind, type=str) for kind in (FUNCTION, USER, TRACEPOINT, STATIC)}
 
     @kprobe_multi(at[FUNCTION], optional=True)
     def kernel_function():
-        body()
+        if not numbered:
+            body()
+        elif wanted():
+            body(attach_cookie())
 
     @uprobe(at[USER], optional=True)
     def user_function():
-        body()
+        if not numbered:
+            body()
+        elif wanted():
+            body(attach_cookie())
 
     @tracepoint(at[TRACEPOINT], optional=True)
     def static_tracepoint():
-        body()
+        if not numbered:
+            body()
+        elif wanted():
+            body(attach_cookie())
 
     @usdt(at[STATIC], optional=True)
     def static_probe():
-        body()
+        if not numbered:
+            body()
+        elif wanted():
+            body(attach_cookie())
 
     return at, dict(zip(at, (kernel_function, user_function, static_tracepoint, static_probe), strict=True))
 

@@ -9,28 +9,21 @@ from __future__ import annotations
 from osmia.errors import OptionError
 from osmia.kernel.named import process_number
 from osmia.lang.filters import pid
-from osmia.lang.options import Option, option
+from osmia.lang.options import Computed, option
 
 process = option("pid", type=int, parse=process_number, help="the process to trace, like -p (default: all)")
 interpreter = option("--python", type=str, metavar="FILE",
                      help="the interpreter, or its library, of all processes to trace (default: python3)")  # fmt: skip
 
 
-class At(Option):
+def at(probe):
     """A static probe: of every file that the process has mapped, or of the interpreter."""
 
-    def __init__(self, probe):
-        self._probe = probe
-        super().__init__("at", type=str)
-
-    @property
-    def value(self):
+    def place():
         file = "*" if pid.given and not interpreter.given else interpreter.value or "python3"
-        return f"{file}:python:{self._probe}"
+        return f"{file}:python:{probe}"
 
-    @value.setter
-    def value(self, value):
-        pass
+    return Computed("at", place, type=str)
 
 
 def choose(tool):

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from osmia.lang.builtins import container_of, current, exists
+from osmia.lang.builtins import container_of, cpu, current, exists
 from osmia.lang.drift import asleep_but_queued, task_state
 
 TASK_DEAD = 0x80  # include/linux/sched.h; since 4.14
+IDLE = 1 << 32  # and the CPU: each has an idle thread of its own, all of them with the number 0
 
 
 def goes_on(preempt, prev):
@@ -20,6 +21,11 @@ def goes_on(preempt, prev):
 def has_ended(task):
     """Whether ``task``, which loses its CPU, never runs again."""
     return task_state(task) == TASK_DEAD
+
+
+def thread_key(task):
+    """What a thread can be kept under, also an idle one."""
+    return task.pid if task.pid else IDLE + cpu()
 
 
 def waiting_here():

@@ -48,6 +48,24 @@ def seconds(word: str) -> float:
     return value
 
 
+def ms(ns: int) -> str:
+    """A column's ``show``: so many ns in milliseconds."""
+    return f"{ns / 1e6:.2f}"
+
+
+def us(ns: int) -> str:
+    """The same in microseconds."""
+    return f"{ns / 1e3:.2f}"
+
+
+def milliseconds(word: str) -> int:
+    """The ``parse`` of a time in milliseconds, which is kept in nanoseconds; ValueError."""
+    value = float(word)
+    if not 0 <= value < 1e9:
+        raise ValueError(f"{word} is not a time: 0 milliseconds or more are needed")
+    return round(value * 1e6)
+
+
 def refused(flag: str, instead: str) -> Callable[[str], Any]:
     """The ``parse`` of an option that bcc has and osmia answers otherwise: it says with what."""
 

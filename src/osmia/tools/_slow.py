@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
-from osmia import Event, Hash, Ring, Stacks, current, ktime, option, u32, u64
+from osmia import Event, Hash, Ring, Stacks, attach_cookie, current, ktime, option, u32, u64, uprobe, uretprobe
+from osmia.lang.filters import wanted
+from osmia.lang.function_probes import kprobe_multi, kretprobe_multi
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm
+from osmia.probespec import FUNCTION, USER
 from osmia.tools._calls import depths, leave
 
 user_stack = option("-U", "--user-stack", help="show the user stack")
 kernel_stack = option("-K", "--kernel-stack", help="show the kernel stack")
 #: The shortest call to show, in ns; set before the load.
 shortest = option("shortest", type=u64, default=1_000_000)
+#: Where the two programs that are needed attach, by kind of place; the others are not loaded.
+AT = {kind: option(kind, type=str) for kind in (FUNCTION, USER)}
 
 
 class Call(Event):
@@ -84,3 +89,28 @@ def end(place, retval, in_kernel):
             e.pid, e.tid, e.comm = current_process_id(), current_thread_id(), current.comm
             e.user, e.kernel = call.user, call.kernel
     del calls[key]
+
+
+@kretprobe_multi(AT[FUNCTION], optional=True)
+def kernel_return(ret: u64):
+    end(attach_cookie(), ret, 1)
+
+
+@kprobe_multi(AT[FUNCTION], optional=True)
+def kernel_entry(a, b, c, d, e, f):
+    if wanted():
+        begin(attach_cookie(), a, b, c, d, e, f)
+
+
+@uretprobe(AT[USER], optional=True)
+def user_return(ret: u64):
+    end(attach_cookie(), ret, 0)
+
+
+@uprobe(AT[USER], optional=True)
+def user_entry(a, b, c, d, e, f):
+    if wanted():
+        begin(attach_cookie(), a, b, c, d, e, f)
+
+
+PROGRAMS = {FUNCTION: (kernel_return, kernel_entry), USER: (user_return, user_entry)}

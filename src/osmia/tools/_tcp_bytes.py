@@ -8,6 +8,7 @@ is taken from the functions of TCP.
 
 from __future__ import annotations
 
+from osmia.kernel import tracefs
 from osmia.lang.builtins import cast, current, exists
 from osmia.lang.filters import wanted
 from osmia.lang.function_probes import fentry, fexit, kprobe, kretprobe
@@ -124,3 +125,13 @@ def splices(sock):
 @first_of(fexit("tcp_splice_read", optional=True), kretprobe("tcp_splice_read", optional=True))
 def splices_no_more(ret):
     ends_with(RECEIVED, ret)
+
+
+BY_FUNCTION = (sends, sends_no_more, receives, receives_no_more)
+PROGRAMS = (sent, received, *BY_FUNCTION, sends_page, sends_page_no_more, splices, splices_no_more)
+
+
+def choose():
+    """Leave out what the tracepoints see; for the tool's ``prepare``."""
+    for one in BY_FUNCTION:
+        one.enabled = not tracefs.exists("sock", "sock_send_length")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from osmia import Col, Event, Hash, Ring, Str, User, current, event_table, ktime, u32, u64, uretprobe
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
-from osmia.tools._bash import FUNCTION, Where, aim, chosen, shared  # noqa: F401 - an option
+from osmia.tools._bash import FUNCTION, aim, chosen, shared, where  # noqa: F401 - an option
 from osmia.tools._show import clock
 
 Line = User["char"]
@@ -33,7 +33,7 @@ def send(line):
         e.command = line
 
 
-@uretprobe(Where("readline_internal_teardown"), optional=True)
+@uretprobe(where("readline_internal_teardown"), optional=True)
 def inner(ret: Line):
     """Entered when the line is there: it also returns in a bash that has waited since before the trace."""
     if ret and chosen() and wanted():
@@ -41,7 +41,7 @@ def inner(ret: Line):
         send(ret)
 
 
-@uretprobe(Where(FUNCTION))
+@uretprobe(where(FUNCTION))
 def outer(ret: Line):
     """Where the other one has become a part of its caller."""
     if not ret or not chosen() or not wanted():

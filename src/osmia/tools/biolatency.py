@@ -8,13 +8,10 @@ from osmia.errors import OptionError
 from osmia.lang.drift import request_disk
 from osmia.tools._bio import OPERATION, OPERATIONS, disk, disk_name  # noqa: F401 - an option
 from osmia.tools._latencies import begin, choose, insert, issue, latency_of, merge, queued  # noqa: F401
+from osmia.tools._times import extension, in_unit, json, milliseconds, summary, timestamp, unit  # noqa: F401 - options
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
-milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
 disks = option("-D", "--disks", help="one histogram per disk")
 flags = option("-F", "--flags", help="one histogram per set of I/O flags")
-extension = option("-e", "--extension", help="show average and total after each summary")
-json = option("-j", "--json", help="print JSON, one object per summary and line")
 
 # include/linux/blk_types.h, enum req_flag_bits: the same bits in every kernel since 4.14.
 FLAGS = {11: "Sync", 12: "Metadata", 17: "ForcedUnitAccess", 13: "Priority", 14: "NoMerge", 15: "Idle",
@@ -31,7 +28,7 @@ def complete(rq, error, n):
     spent = latency_of(rq, n)
     if spent is None:
         return
-    latency = spent // (1_000_000 if milliseconds else 1000)
+    latency = in_unit(spent)
     if disks:
         split[request_disk(rq)].add(latency)
     elif flags:
@@ -47,17 +44,6 @@ def flags_name(bits):
         if bits >> bit & 1:
             name = f"{word}-{name}"
     return name
-
-
-def unit():
-    return "msecs" if milliseconds else "usecs"
-
-
-def summary(shot):
-    """-e: a line after each summary."""
-    if not extension or not shot.count:
-        return ""
-    return f"\navg = {shot.sum // shot.count} {unit()}, total: {shot.sum} {unit()}, count: {shot.count}\n"
 
 
 def prepare():

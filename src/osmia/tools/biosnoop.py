@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-from osmia import Col, Comm, Event, Hash, Ring, Str, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
-from osmia.lang.drift import disk_of, request_disk
+from osmia import Col, Comm, Event, Ring, Str, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
+from osmia.lang.drift import disk_of
 from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - options
 from osmia.lang.types import u8, u32, u64
 from osmia.tools._bio import disk, letters  # noqa: F401 - an option
+from osmia.tools._pattern import PATTERNS, pattern, pattern_of
 from osmia.tools._requests import begin, finished, insert, issue, merge, requests, requeue  # noqa: F401
-from osmia.tools._show import elapsed
+from osmia.tools._show import elapsed, ms
 
 queue = option("-Q", "--queue", "--queued", help="show the time in the system's queues")
-pattern = option("-P", "--pattern", help="show whether a request begins where the one before ended (S) or not (R)")
 least = option("-m", "--min", type=int, default=0, metavar="MS", help="show requests of this time and longer only")
-
-UNKNOWN, SEQUENTIAL, RANDOM = 0, 1, 2
 
 
 class Io(Event):
@@ -34,18 +32,7 @@ class Io(Event):
     cgroup: u64
 
 
-ends = Hash[u32, u64](1024)  # disk -> the sector after the last request that is done
 ios = Ring(Io)
-
-
-def pattern_of(rq, one):
-    """How the request lies to the one that was done before it on its disk."""
-    number = request_disk(rq)
-    before = ends.get(number, 0)
-    ends[number] = one.sector + one.bytes // 512
-    if not before:
-        return UNKNOWN
-    return SEQUENTIAL if before == one.sector else RANDOM
 
 
 @first_of(tp_btf("block_rq_complete"), raw_tracepoint("block_rq_complete"))
@@ -55,9 +42,7 @@ def complete(rq, error, n):
     if one is None:
         return
     now = ktime()
-    kind = UNKNOWN
-    if pattern and one.bytes:
-        kind = pattern_of(rq, one)
+    kind = pattern_of(rq, one)
     issued = one.issued if one.issued else one.at  # what asks for a flush only is never issued itself
     if now - issued >= least * 1_000_000:
         with ios.reserve() as e:
@@ -65,10 +50,6 @@ def complete(rq, error, n):
             e.flags, e.disk, e.sector, e.bytes = rq.cmd_flags, disk_of(rq).disk_name, one.sector, one.bytes
             e.pattern, e.queued, e.latency = kind, issued - one.at, now - issued
     del requests[rq]
-
-
-def milliseconds(ns):
-    return f"{ns / 1e6:.2f}"
 
 
 tool = event_table(
@@ -81,8 +62,8 @@ tool = event_table(
         Col("type", "T", 1, row=lambda e: letters(e.flags, e.bytes)),
         Col("sector", "SECTOR", 10, align="<"),
         Col("bytes", "BYTES", 7, align="<"),
-        Col("pattern", "P", 1, show=lambda kind: "?SR"[kind], when=pattern, align="<"),
-        Col("queued", "QUE(ms)", 7, show=milliseconds, when=queue),
-        Col("latency", "LAT(ms)", 7, show=milliseconds),
+        Col("pattern", "P", 1, show=PATTERNS.__getitem__, when=pattern, align="<"),
+        Col("queued", "QUE(ms)", 7, show=ms, when=queue),
+        Col("latency", "LAT(ms)", 7, show=ms),
     ],
 )

@@ -3,28 +3,14 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Comm,
-    Event,
-    Hash,
-    Stacks,
-    current,
-    first_of,
-    histogram,
-    ktime,
-    log2_hist,
-    option,
-    raw_tracepoint,
-    tp_btf,
-    u32,
-    u64,
-)
+from osmia import Hash, Stacks, current, first_of, histogram, ktime, log2_hist, option, raw_tracepoint, tp_btf
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id
+from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools._bio import OPERATION, PASSTHROUGH, RequestPtr, disk, on_disk  # noqa: F401 - option
 from osmia.tools._show import whole
+from osmia.tools._times import in_unit, milliseconds, unit  # noqa: F401 - an option
 
-milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
 storage = option("--stack-storage-size", type=int, default=2048, parse=whole, metavar="N",
                  help="room for N different stacks (default: 2048)")  # fmt: skip
 
@@ -85,12 +71,8 @@ def complete(rq, error, n):
     if start is None:
         return
     if rq.cmd_flags & OPERATION < PASSTHROUGH:
-        latencies[start.key].add((ktime() - start.at) // (1_000_000 if milliseconds else 1000))
+        latencies[start.key].add(in_unit(ktime() - start.at))
     del starts[rq]
-
-
-def unit():
-    return "msecs" if milliseconds else "usecs"
 
 
 def prepare():

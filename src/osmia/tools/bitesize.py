@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from osmia import Comm, first_of, histogram, log2_hist, option, raw_tracepoint, tp_btf
+from osmia import Comm, first_of, histogram, log2_hist, raw_tracepoint, tp_btf
 from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - options
 from osmia.tools._bio import disk  # noqa: F401 - an option
 from osmia.tools._requests import begin, finished, insert, issue, merge, requests, requeue  # noqa: F401
-
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
 sizes = log2_hist("Kbytes", key=Comm, max_entries=4096)
 

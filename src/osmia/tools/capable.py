@@ -32,7 +32,8 @@ from osmia.lang.itself import is_itself
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.tools import _show
 from osmia.tools._checks import UNKNOWN, Callers, Check, Seen
-from osmia.tools._show import clock, refused
+from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
+from osmia.tools._show import clock
 
 verbose = option("-v", "--verbose", help="also show checks that are not for the audit; and what is loaded and attached")
 kernel_stack = option("-K", "--kernel-stack", help="show the kernel stack of each check")
@@ -41,10 +42,6 @@ extra = option("-x", "--extra", help="show the thread, and whether the check was
 unique = option("--unique", help="show a capability, with a stack, once per process (with --cgroup: per cgroup)")
 result = option("--result", help="show whether the process has the capability: 0, or -1")
 denied = option("--denied", help="show checks only that failed")
-cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
-                   help="not here: use --cgroup PATH")  # fmt: skip
-mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
-                  help="not here: use --cgroup PATH")  # fmt: skip
 
 NOAUDIT, INSETID = 2, 4  # include/linux/security.h, CAP_OPT_*, since 5.1
 

@@ -3,26 +3,13 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Array,
-    Comm,
-    cpu,
-    current,
-    first_of,
-    histogram,
-    linear_hist,
-    option,
-    perf_event,
-    raw_tracepoint,
-    tp_btf,
-    u32,
-    u64,
-)
+from osmia import Array, cpu, current, first_of, histogram, linear_hist, option, perf_event, raw_tracepoint, tp_btf
 from osmia.errors import NotSupported
 from osmia.kernel import cpus
 from osmia.kernel.named import cgroup_number
 from osmia.lang import filters
 from osmia.lang.filters import name, pid, uid, wanted  # noqa: F401 - options
+from osmia.lang.types import Comm, u32, u64
 from osmia.tools._show import hertz
 
 frequency = option("-f", "--frequency", type=int, default=99, parse=hertz, metavar="HZ",
@@ -62,8 +49,7 @@ def prepare():
         raise NotSupported("no CPU here has a frequency that the kernel could change (there is no cpufreq in "
                            "/sys/devices/system/cpu)", where="cpufreq", fix="virtual machines have none")  # fmt: skip
     speeds.max_entries = 1 + max(cpus.possible())
-    for number, khz in known.items():
-        speeds[number] = khz // 1000
+    speeds.update({number: khz // 1000 for number, khz in known.items()})
     filters.cgroup.value = group.value  # the filter that others have, by libbpf-tools' letter
 
 

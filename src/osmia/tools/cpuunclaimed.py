@@ -7,10 +7,10 @@ from osmia import Global, Hash, cpu, current, ktime, option, perf_event, u32, u6
 from osmia.lang.types import Event
 from osmia.lang.unclaimed import QUEUED, RUNNING, SKEWED, Unclaimed
 from osmia.tools._sched import waiting_here
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
 csv = option("-j", "--csv", help="show what each sample found, as comma-separated values")
 full = option("-J", "--fullcsv", help="as -j, with how much later than the first each CPU was sampled")
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 
 HERTZ = 99
 PERIOD = 1_000_000_000 // HERTZ  # ns, as perf_swevent_init_hrtimer() in kernel/events/core.c has it

@@ -6,8 +6,8 @@ from __future__ import annotations
 from osmia import cpu, current, histogram, linear_hist, option, perf_event
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.tools._show import hertz
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 frequency = option("-f", "--frequency", type=int, default=99, parse=hertz, metavar="HZ",
                    help="sample so often (default: 99 times a second)")  # fmt: skip
 

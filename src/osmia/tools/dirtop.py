@@ -8,7 +8,8 @@ from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.types import Event, u32, u64
 from osmia.tools import _files
-from osmia.tools._files import (  # noqa: F401 - programs and an option
+from osmia.tools._files import (  # noqa: F401 - programs, options
+    ENTRIES,
     READ,
     READS,
     WRITE,
@@ -16,21 +17,11 @@ from osmia.tools._files import (  # noqa: F401 - programs and an option
     Sums,
     add_to,
     calls,
-    enter_pread64,
-    enter_preadv,
-    enter_preadv2,
-    enter_pwrite64,
-    enter_pwritev,
-    enter_pwritev2,
-    enter_read,
-    enter_readv,
-    enter_write,
-    enter_writev,
     kilobytes,
     order,
     place_of,
     sort,
-)  # fmt: skip
+)
 from osmia.tools._top import maxrows, noclear
 
 MOST = 1024  # directories

@@ -8,7 +8,7 @@ from osmia.kernel.named import thread_number, user_number
 from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_is_thread, current_process_id, current_thread_id
 from osmia.lang.types import u8, u32, u64
-from osmia.tools._show import elapsed
+from osmia.tools._show import elapsed, ms
 
 timestamp = option("-T", "--timestamp", help="show the time in seconds since the first row")
 print_uid = option("-U", "--print-uid", help="show the user's id")
@@ -94,7 +94,7 @@ tool = event_table(
         Col("comm", "COMM", 14),
         Col("pid", "PID", 6, when=lambda: not tid, align="<"),
         Col("tid", "TID", 6, when=tid, align="<"),
-        Col("delta", "LAT(ms)", 8, show=lambda ns: f"{ns / 1e6:.2f}"),
+        Col("delta", "LAT(ms)", 8, show=ms),
         Col("pages", "PAGES", 5),
         Col("memcg", "FOR", 6, show=lambda memcg: "cgroup" if memcg else "system", when=groups),
         Col("free", "FREE(KB)", 10, row=free_kilobytes, when=free),

@@ -3,46 +3,27 @@
 
 from __future__ import annotations
 
-from osmia import Col, Hash, Ring, event_table, first_of, option, raw_tracepoint, tp_btf, tracepoint
-from osmia.kernel.named import process_number, user_number
-from osmia.lang.builtins import cast, cpu, current, ktime, read_user
-from osmia.lang.drift import loops_are_long
-from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
+from osmia import Col, Ring, event_table, first_of, option, raw_tracepoint, tp_btf, tracepoint
+from osmia.kernel.named import process_number
+from osmia.lang.builtins import cpu, current, ktime, read_user
+from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, is_process, process_id
-from osmia.lang.types import Comm, Event, Strs, User, s32, u32, u64
-from osmia.tools._show import clock, elapsed, pattern, refused
-
-FEW = 128  # arguments read where the verifier walks through each round
-MOST = 2048  # arguments looked at; the kernel's own limit is by bytes only
+from osmia.lang.types import Comm, Event, Strs, s32, u32, u64
+from osmia.tools._execs import add_args, calls, enter_execve, enter_execveat, max_args, uid  # noqa: F401 - programs
+from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
+from osmia.tools._show import clock, elapsed, pattern
 
 time = option("-T", "--time", help="show the time of day (HH:MM:SS)")
 timestamp = option("-t", "--timestamp", help="show the time in seconds since the start")
 fails = option("-x", "--fails", help="show failed exec()s too")
-uid = option("-u", "--uid", type=int, default=-1, parse=user_number, metavar="USER", help="this user only (name or id)")
 quote = option("-q", "--quote", help='put quotation marks (") around each argument')
 name = option("-n", "--name", type=str, parse=pattern, help="show matching commands only (regular expression)")
 line = option("-l", "--line", type=str, parse=pattern, help="show matching command lines only (regular expression)")
 print_uid = option("-U", "--print-uid", help="show the user's id")
 print_cpu = option("-C", "--print-cpu", help="show the CPU")
 print_pcomm = option("-M", "--print-pcomm", help="show the parent's command")
-max_args = option("--max-args", type=int, default=MOST, metavar="N", help="show N arguments at most (default: all)")
 ppid = option("-P", "--ppid", type=int, parse=process_number, metavar="PPID",
               help="trace children of this process only")  # fmt: skip
-cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
-                   help="not here: use --cgroup PATH")  # fmt: skip
-mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
-                  help="not here: use --cgroup PATH")  # fmt: skip
-
-UserStr = User["char"]
-
-
-class Call(Event):
-    """What a thread asked for, until the call fails or the new program is in place."""
-
-    filename: UserStr
-    argv: u64  # address of the strings' addresses
-    argc: u32
-
 
 class Exec(Event):
     """One exec().  ``args``: the file, then the arguments from argv[1] on."""
@@ -58,28 +39,7 @@ class Exec(Event):
     args: Strs[28000, 4096]
 
 
-calls = Hash[u32, Call]()  # by thread
 execs = Ring(Exec)
-
-
-def enter(filename, argv):
-    if wanted() and (uid < 0 or current.uid == uid):
-        argc = 0
-        for i in range(MOST):
-            if read_user(argv, u64, i) == 0:
-                break
-            argc = i + 1
-        calls[current.pid] = Call(filename=filename, argv=argv, argc=argc)
-
-
-@tracepoint("syscalls:sys_enter_execve")
-def enter_execve(call):
-    enter(call.filename, call.argv)
-
-
-@tracepoint("syscalls:sys_enter_execveat")
-def enter_execveat(call):
-    enter(call.filename, call.argv)
 
 
 def fill(e, ret):
@@ -87,18 +47,6 @@ def fill(e, ret):
     parent = current.task.real_parent
     e.ts, e.pid, e.ppid, e.uid, e.cpu = ktime(), current_process_id(), process_id(parent), current.uid, cpu()
     e.ret, e.comm, e.pcomm = ret, current.comm, parent.comm
-
-
-def add_args(args, words, size, first, end):
-    """Append the strings ``first`` to ``end`` - 1 of the user's array ``words`` of addresses of ``size`` bytes."""
-    for i in range(MOST):
-        if first + i >= end:
-            return
-        if i >= max_args - 1 or (i >= FEW and not loops_are_long()):
-            break
-        address = read_user(words, u64, first + i) if size == 8 else read_user(words, u32, first + i)
-        args.add(cast(address, "char", user=True))
-    args.truncate()
 
 
 @first_of(tp_btf("sched_process_exec"), raw_tracepoint("sched_process_exec"))

@@ -9,22 +9,7 @@ from osmia import Col, Ring, current, event_table, ktime, option, tracepoint
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Strs, u32, u64
-from osmia.tools._gone import (  # noqa: F401 - programs
-    DELETE,
-    ENDS,
-    EXCHANGE,
-    RENAME,
-    RMDIR,
-    absolute,
-    add_paths,
-    asked,
-    enter_rename,
-    enter_renameat,
-    enter_renameat2,
-    enter_rmdir,
-    enter_unlink,
-    enter_unlinkat,
-)
+from osmia.tools._gone import DELETE, ENDS, ENTRIES, EXCHANGE, RENAME, RMDIR, absolute, add_paths, asked, enter_rmdir  # noqa: F401 - programs
 from osmia.tools._show import clock
 
 ACTIONS = {DELETE: "DELETE", RMDIR: "DELETE", RENAME: "RENAME", EXCHANGE: "RENAME"}

@@ -10,21 +10,7 @@ from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Strs, u32, u64
 from osmia.tools._fd import created, file_of
-from osmia.tools._gone import (  # noqa: F401 - programs
-    DELETE,
-    ENDS,
-    EXCHANGE,
-    RENAME,
-    RMDIR,
-    absolute,
-    add_paths,
-    asked,
-    enter_rename,
-    enter_renameat,
-    enter_renameat2,
-    enter_unlink,
-    enter_unlinkat,
-)
+from osmia.tools._gone import DELETE, ENDS, ENTRIES, EXCHANGE, RENAME, RMDIR, absolute, add_paths, asked  # noqa: F401 - programs
 from osmia.tools._paths import add_names
 from osmia.tools._show import clock
 

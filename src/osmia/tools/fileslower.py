@@ -8,25 +8,8 @@ from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - optio
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Str, s64, u32, u64
 from osmia.tools import _files
-from osmia.tools._files import (  # noqa: F401 - programs
-    READ,
-    READS,
-    WRITE,
-    WRITES,
-    calls,
-    enter_pread64,
-    enter_preadv,
-    enter_preadv2,
-    enter_pwrite64,
-    enter_pwritev,
-    enter_pwritev2,
-    enter_read,
-    enter_readv,
-    enter_write,
-    enter_writev,
-    shown_name,
-)  # fmt: skip
-from osmia.tools._show import elapsed
+from osmia.tools._files import ENTRIES, READ, READS, WRITE, WRITES, calls, shown_name  # noqa: F401 - programs, options
+from osmia.tools._show import elapsed, ms
 
 
 def milliseconds(word):
@@ -106,7 +89,7 @@ tool = event_table(
         Col("tid", "TID", 6, align="<"),
         Col("write", "D", 1, show=lambda write: "RW"[write]),
         Col("ret", "BYTES", 7, align="<"),
-        Col("delta_ns", "LAT(ms)", 7, show=lambda ns: f"{ns / 1e6:.2f}"),
+        Col("delta_ns", "LAT(ms)", 7, show=ms),
         Col("name", "FILENAME", row=lambda e: shown_name(e.name, e.mode, e.ino)),
     ],
     prepare=prepare,

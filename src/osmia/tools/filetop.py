@@ -9,7 +9,8 @@ from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - optio
 from osmia.lang.pidns import current_thread_id
 from osmia.lang.types import Comm, Event, Str, u32, u64
 from osmia.tools import _files
-from osmia.tools._files import (  # noqa: F401 - programs and an option
+from osmia.tools._files import (  # noqa: F401 - programs, options
+    ENTRIES,
     READ,
     READS,
     WRITE,
@@ -17,23 +18,13 @@ from osmia.tools._files import (  # noqa: F401 - programs and an option
     Sums,
     add_to,
     calls,
-    enter_pread64,
-    enter_preadv,
-    enter_preadv2,
-    enter_pwrite64,
-    enter_pwritev,
-    enter_pwritev2,
-    enter_read,
-    enter_readv,
-    enter_write,
-    enter_writev,
     kilobytes,
     letter,
     order,
     place_of,
     shown_name,
     sort,
-)  # fmt: skip
+)
 from osmia.tools._top import maxrows, noclear
 
 

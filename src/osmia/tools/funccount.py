@@ -3,53 +3,26 @@
 
 from __future__ import annotations
 
-from osmia import Col, PerCpuArray, attach_cookie, count_table, cpu, kprobe_multi, option, tracepoint, u64, uprobe, usdt
+from osmia import Col, PerCpuArray, count_table, cpu, option, u64
 from osmia.errors import OptionError
-from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
-from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, parse
-from osmia.tools._places import aim
+from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
+from osmia.probespec import STATIC, parse
+from osmia.tools._places import PLACES, aim, everywhere
 
-WHERE = "what to count: FUNCTION, FILE:FUNCTION, t:CATEGORY:EVENT or u:FILE:PROBE; patterns as in the shell"
-
-pattern = option("pattern", type=str, parse=parse, help=WHERE)
+pattern = option("pattern", type=str, parse=parse, help=f"what to count: {PLACES}")
 regular = option("-r", "--regexp", help="the pattern is a regular expression, not a shell pattern")
 only_cpu = option("-c", "--cpu", type=int, default=-1, metavar="CPU", help="this CPU only")
 debug = option("-D", "--debug", "-v", "--verbose", help="show what is loaded and attached, and details of errors")
-#: Where the one program that is needed attaches, by kind of place; the others are not loaded.
-AT = {kind: option(kind, type=str) for kind in (FUNCTION, USER, TRACEPOINT, STATIC)}
 
 counts = PerCpuArray[u64](1)  # by attach cookie: the place's number
 
 
-def counted():
-    return (only_cpu < 0 or cpu() == only_cpu) and wanted()
+def called(place):
+    if only_cpu < 0 or cpu() == only_cpu:
+        counts[place] += 1
 
 
-@kprobe_multi(AT[FUNCTION], optional=True)
-def kernel_function():
-    if counted():
-        counts[attach_cookie()] += 1
-
-
-@uprobe(AT[USER], optional=True)
-def user_function():
-    if counted():
-        counts[attach_cookie()] += 1
-
-
-@tracepoint(AT[TRACEPOINT], optional=True)
-def static_tracepoint():
-    if counted():
-        counts[attach_cookie()] += 1
-
-
-@usdt(AT[STATIC], optional=True)
-def static_probe():
-    if counted():
-        counts[attach_cookie()] += 1
-
-
-PROGRAMS = {FUNCTION: kernel_function, USER: user_function, TRACEPOINT: static_tracepoint, STATIC: static_probe}
+AT, PROGRAMS = everywhere(called, numbered=True)
 
 
 def names():

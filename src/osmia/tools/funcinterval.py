@@ -7,11 +7,9 @@ from osmia import Array, histogram, ktime, log2_hist, option, u64
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.probespec import FUNCTION, STATIC, TRACEPOINT, USER, parse
-from osmia.tools._places import aim, everywhere
+from osmia.tools._places import PLACES, aim, everywhere
 
-WHERE = "whose calls: FUNCTION, FILE:FUNCTION, t:CATEGORY:EVENT or u:FILE:PROBE; patterns as in the shell"
-
-pattern = option("pattern", type=str, parse=parse, help=WHERE)
+pattern = option("pattern", type=str, parse=parse, help=f"whose calls: {PLACES}")
 microseconds = option("-u", "--microseconds", help="microseconds instead of nanoseconds")
 milliseconds = option("-m", "--milliseconds", help="milliseconds instead of nanoseconds")
 KINDS = {FUNCTION: "kprobe function", USER: "uprobe function", TRACEPOINT: "tracepoint", STATIC: "static probe"}
@@ -37,7 +35,6 @@ def called():
 
 
 AT, PROGRAMS = everywhere(called)
-kernel_function, user_function, static_tracepoint, static_probe = PROGRAMS.values()
 
 
 def banner():

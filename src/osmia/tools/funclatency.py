@@ -11,14 +11,13 @@ from osmia import (
     kretprobe_multi,
     log2_hist,
     option,
-    u32,
-    u64,
     uprobe,
     uretprobe,
 )
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id
+from osmia.lang.types import u32, u64
 from osmia.probespec import FUNCTION, USER, parse
 from osmia.tools import _calls
 from osmia.tools._calls import begin, end, level  # noqa: F401 - options

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from osmia import Col, attach_cookie, event_table, kprobe_multi, kretprobe_multi, option, u64, uprobe, uretprobe
+from osmia import Col, event_table, option
 from osmia.errors import OptionError
-from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
+from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
 from osmia.probespec import FUNCTION, USER, parse
 from osmia.tools import _slow
 from osmia.tools._places import aim, refuse_other, shown
 from osmia.tools._show import clock, elapsed
-from osmia.tools._slow import begin, end, kernel_stack, slow, stacks, user_stack
+from osmia.tools._slow import AT, PROGRAMS, kernel_stack, slow, stacks, user_stack
 
 functions = option("function", type=list, parse=parse, metavar="FUNCTION...", help="FUNCTION or FILE:FUNCTION")
 min_ms = option("-m", "--min-ms", type=float, metavar="MS", help="calls that took MS milliseconds or more (default: 1)")
@@ -19,35 +19,11 @@ arguments = option("-a", "--arguments", type=int, metavar="N", help="show the fi
 time_of_day = option("-T", "--time", help="show the time of day")
 seconds = option("-t", "--timestamp", help="show seconds since the first call shown, to a microsecond")
 folded = option("-f", "--folded", help="show stacks only, one a line, for flame graphs")
-#: Where the two programs that are needed attach, by kind of place; the others are not loaded.
-AT = {kind: option(kind, type=str) for kind in (FUNCTION, USER)}
-
-
-@kretprobe_multi(AT[FUNCTION], optional=True)
-def kernel_return(ret: u64):
-    end(attach_cookie(), ret, 1)
-
-
-@kprobe_multi(AT[FUNCTION], optional=True)
-def kernel_entry(a, b, c, d, e, f):
-    if wanted():
-        begin(attach_cookie(), a, b, c, d, e, f)
-
-
-@uretprobe(AT[USER], optional=True)
-def user_return(ret: u64):
-    end(attach_cookie(), ret, 0)
-
-
-@uprobe(AT[USER], optional=True)
-def user_entry(a, b, c, d, e, f):
-    if wanted():
-        begin(attach_cookie(), a, b, c, d, e, f)
 
 
 def called(one):
     """The function as it is spelled on the command line, and the arguments that are to be shown."""
-    words = [shown(kernel_return if one.in_kernel else user_return, one.place)]
+    words = [shown(PROGRAMS[FUNCTION if one.in_kernel else USER][0], one.place)]
     return " ".join(words + [f"{getattr(one, f'arg{n}'):#x}" for n in range(1, int(arguments) + 1)])
 
 
@@ -68,8 +44,7 @@ def prepare():
     if folded and not (user_stack or kernel_stack):
         raise OptionError("-f is about stacks", where="funcslower", fix="say which ones: -U, -K or -UK")
     refuse_other(functions.value, AT, "funcslower")
-    programs = {FUNCTION: (kernel_return, kernel_entry), USER: (user_return, user_entry)}
-    aim(functions.value, AT, programs, pid=int(pid))
+    aim(functions.value, AT, PROGRAMS, pid=int(pid))
     _slow.shortest.value = round(min_us.value * 1_000) if min_us else round((min_ms.value or 1) * 1_000_000)
     tool.view = "osmia.cli.with_stacks:EventsWithStacks" if user_stack or kernel_stack else ""
     tool.columns = [

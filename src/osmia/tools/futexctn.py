@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from osmia import Comm, Event, Hash, Stacks, current, ktime, log2_hist, option, tracepoint, u32, u64
-from osmia.kernel.named import thread_number
-from osmia.lang import filters
 from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.waits import Waits
 from osmia.tools._show import whole
+from osmia.tools._thread import one_thread, tid  # noqa: F401 - an option
+from osmia.tools._times import in_unit, milliseconds, unit  # noqa: F401 - an option
 
 
 def address(word):
@@ -24,9 +24,7 @@ def address(word):
     return number
 
 
-tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="trace this thread only")
 lock = option("-l", "--lock", type=u64, parse=address, metavar="LOCK", help="trace the lock at this address only (hex)")
-milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
 summary = option("-s", "--summary", help="by process and lock only, without threads and stacks")
 every = option("-a", "--all", help="count all waits, also of condition variables and with a time limit")
 depth = option("--perf-max-stack-depth", type=int, default=127, parse=whole, metavar="N",
@@ -84,14 +82,14 @@ def leave(exit):
     else:
         key.tid, key.comm, key.user = current_thread_id(), current.comm, stacks.user()
         key.since = image()
-    waits[key].add((ktime() - since) // (1_000_000 if milliseconds else 1000))
+    waits[key].add(in_unit(ktime() - since))
 
 
 def prepare():
-    filters.tid.value = tid.value  # the filter that others have, by bcc's letter
+    one_thread()
     enter_wait.enabled = bool(every)
     stacks.max_entries = waits.max_entries = storage.value
 
 
-tool = Waits(waits, stacks, unit=lambda: "msecs" if milliseconds else "usecs", prepare=prepare,
+tool = Waits(waits, stacks, unit=unit, prepare=prepare,
              banner="Summarize futex contention latency, hit ctrl-c to exit")  # fmt: skip

@@ -5,29 +5,18 @@ from __future__ import annotations
 
 from osmia import Col, Hash, Ring, current, event_table, ktime, option, uprobe, uretprobe, user_str
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
-from osmia.lang.options import Option
+from osmia.lang.options import Computed
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Str, User, s32, u32, u64
-from osmia.tools._show import clock
+from osmia.tools._show import clock, ms
 
 libc = option("-l", "--libc", type=str, default="c", metavar="FILE",
               help="the C library (default: that of the process given with -p, else this system's)")  # fmt: skip
 
 
-class Where(Option):
+def where(function):
     """``FILE:FUNCTION`` in the C library that is asked for."""
-
-    def __init__(self, function):
-        self._function = function
-        super().__init__("--libc", type=str)
-
-    @property
-    def value(self):
-        return f"{libc}:{self._function}"
-
-    @value.setter
-    def value(self, value):
-        pass
+    return Computed("--libc", lambda: f"{libc}:{function}", type=str)
 
 
 UserStr = User["char"]
@@ -75,32 +64,32 @@ def leave(function, called, ret):
     del hosts[current.pid, function]
 
 
-@uprobe(Where("getaddrinfo"))
+@uprobe(where("getaddrinfo"))
 def enter_getaddrinfo(node: UserStr):
     enter(0, node)
 
 
-@uretprobe(Where("getaddrinfo"))
+@uretprobe(where("getaddrinfo"))
 def leave_getaddrinfo(ret: s32):
     leave(0, "getaddrinfo", ret)
 
 
-@uprobe(Where("gethostbyname"))
+@uprobe(where("gethostbyname"))
 def enter_gethostbyname(host: UserStr):
     enter(1, host)
 
 
-@uretprobe(Where("gethostbyname"))
+@uretprobe(where("gethostbyname"))
 def leave_gethostbyname(ret: u64):
     leave(1, "gethostbyname", 0 if ret else -1)
 
 
-@uprobe(Where("gethostbyname2"))
+@uprobe(where("gethostbyname2"))
 def enter_gethostbyname2(host: UserStr):
     enter(2, host)
 
 
-@uretprobe(Where("gethostbyname2"))
+@uretprobe(where("gethostbyname2"))
 def leave_gethostbyname2(ret: u64):
     leave(2, "gethostbyname2", 0 if ret else -1)
 
@@ -111,7 +100,7 @@ tool = event_table(
         Col("ts", "TIME", 9, show=clock, align="<"),
         Col("pid", "PID", 7, align="<"),
         Col("comm", "COMM", 16),
-        Col("latency_ns", "LATms", 10, show=lambda ns: f"{ns / 1e6:.2f}", align=">"),
+        Col("latency_ns", "LATms", 10, show=ms, align=">"),
         Col("host", "HOST"),
     ],
     descendants=True,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from osmia import PerCpuArray, first_of, histogram, kernel_str, ktime, log2_hist, raw_tracepoint, tp_btf, u64
 from osmia.lang.types import Str
-from osmia.tools._irqs import dist, events, here, nanoseconds, only, prepared, timestamp, unit  # noqa: F401 - options
+from osmia.tools._irqs import dist, events, here, nanoseconds, only, prepared, unit  # noqa: F401 - options
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
 starts = PerCpuArray[u64](1)  # when the handler began that runs on this CPU: handlers are not interrupted
 took = log2_hist("nsecs", key=Str.of(32), max_entries=1024)

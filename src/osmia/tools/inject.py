@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from osmia.errors import NotFound, NotSupported, OptionError
+from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid  # noqa: F401 - options
 from osmia.lang.options import option
 from osmia.lang.templates import Declared
 from osmia.tools import _chain
-from osmia.tools._chain import failed, frames, programs
+from osmia.tools._chain import check_injectable, failed, frames, programs, share
 
 #: What fails: the function that asks whether to, and what it answers then.
 MODES = {
@@ -16,14 +16,6 @@ MODES = {
     "bio": ("should_fail_bio", -5),  # EIO
     "alloc_page": ("should_fail_alloc_page", 1),
 }
-
-
-def share(word):
-    """A probability; ValueError."""
-    value = float(word)
-    if not 0 < value <= 1:
-        raise ValueError(f"{word} is no probability: more than 0 and at most 1 is needed")
-    return value
 
 
 mode = option("mode", type=str, choices=tuple(MODES), help="what fails")
@@ -53,20 +45,7 @@ def prepare():
     _chain.asks.value = bool(tool.command)
     _chain.most.value = max(0, int(count)) if count.given else 0
     _chain.chances.value = round(probability.value * (1 << 32))
-    check(bottom)
-
-
-def check(bottom):
-    """Whether this kernel lets the function fail: it must be on the list of those that allow it."""
-    from osmia.kernel import functions
-
-    if not functions.has_types(bottom):
-        raise NotFound(f"this kernel has no function {bottom}: it was built without the fault injection of its kind",
-                       where="inject", fix="CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC and CONFIG_FAIL_MAKE_REQUEST")
-    listed = functions.injectable()
-    if listed is not None and bottom not in listed:
-        raise NotSupported(f"this kernel does not let {bottom} fail", where="inject",
-                           fix="it must be built with CONFIG_FUNCTION_ERROR_INJECTION")  # fmt: skip
+    check_injectable(bottom)
 
 
 def declares():

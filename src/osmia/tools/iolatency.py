@@ -6,8 +6,8 @@ from __future__ import annotations
 from osmia import Array, before_attach, first_of, histogram, log2_hist, option, raw_tracepoint, tp_btf, u8
 from osmia.tools._bio import DISCARD, FLUSH, OPERATION, READ, WRITE, disk  # noqa: F401 - an option
 from osmia.tools._latencies import begin, choose, insert, issue, latency_of, merge, queued  # noqa: F401
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 microseconds = option("-u", "--microseconds", help="microseconds instead of milliseconds")
 iotype = option("-i", "--iotype", type=str, metavar="TYPE",
                 help="I/O of this type only, as blktrace(8) has it: '*R*' for all reads, 'W', 'WS', 'F*'")  # fmt: skip

@@ -5,27 +5,10 @@ from __future__ import annotations
 
 import time
 
-from osmia import (
-    Col,
-    Comm,
-    Event,
-    Hash,
-    Ring,
-    User,
-    boot_ktime,
-    current,
-    event_table,
-    ktime,
-    option,
-    read_user,
-    s32,
-    s64,
-    tracepoint,
-    u32,
-    u64,
-)
+from osmia import Col, Hash, Ring, boot_ktime, current, event_table, ktime, option, read_user, tracepoint
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id, process_id
+from osmia.lang.types import Comm, Event, User, s32, s64, u32, u64
 from osmia.tools._show import clock
 
 all_calls = option("-a", "--all", help="also show sleeps that a signal ended, or that failed, with the result")

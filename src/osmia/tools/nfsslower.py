@@ -4,15 +4,7 @@
 from __future__ import annotations
 
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
-from osmia.tools._fs_slower import (  # noqa: F401 - options, programs
-    csv,
-    leave,
-    leave_open,
-    leave_stat,
-    min_ns,
-    slow,
-    slower,
-)
+from osmia.tools._fs_slower import csv, leave, leave_open, leave_stat, min_ns, slow, slower  # noqa: F401 - options, programs
 from osmia.tools._fs_stat import (  # noqa: F401 - programs
     enter_newfstat,
     enter_newfstatat,

@@ -6,15 +6,13 @@ from __future__ import annotations
 from osmia import Array, Col, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
 from osmia.errors import NotSupported
 from osmia.kernel import cpus
-from osmia.kernel.named import thread_number
-from osmia.lang import filters
 from osmia.lang.drift import task_cpu
 from osmia.lang.filters import cgroup, name, pid, uid, wanted_task  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
 from osmia.lang.types import Comm, Event, Str, u32, u64
 from osmia.tools._show import clock
+from osmia.tools._thread import one_thread, tid  # noqa: F401 - an option
 
-tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="trace this thread only")
 comm = option("-c", "--comm", type=Str.of(16), metavar="COMM", help="trace threads of this name only")
 
 
@@ -52,9 +50,8 @@ def prepare():
         raise NotSupported("this machine has one NUMA node, so nothing can move to another", where="numasched",
                            fix="cpuwalk shows on which CPUs programs run")  # fmt: skip
     nodes.max_entries = 1 + max(known)
-    for one, node in known.items():
-        nodes[one] = 1 + node
-    filters.tid.value = tid.value  # the filter that others have, by bcc's letter
+    nodes.update({one: 1 + node for one, node in known.items()})
+    one_thread()
 
 
 tool = event_table(

@@ -23,18 +23,7 @@ from osmia.lang.filters import cgroup  # noqa: F401 - option
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.tools._chosen import pid
-from osmia.tools._offcpu import (  # noqa: F401 - options
-    check,
-    kernel_threads,
-    least,
-    leaves,
-    most,
-    state,
-    tid,
-    user_threads,
-    whose,
-    within,
-)
+from osmia.tools._offcpu import check, kernel_threads, least, leaves, most, state, tid, user_threads, whose, within  # noqa: F401 - options
 from osmia.tools._stacks import (  # noqa: F401 - options
     check_dwarf,
     delimited,

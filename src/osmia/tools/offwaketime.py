@@ -10,6 +10,8 @@ from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.templates import StackPart
 from osmia.tools._chosen import pid  # noqa: F401 - option
 from osmia.tools._offcpu import (  # noqa: F401 - options
+    TARGET,
+    WAKER,
     check,
     kernel_threads,
     least,
@@ -21,16 +23,7 @@ from osmia.tools._offcpu import (  # noqa: F401 - options
     whose,
     within,
 )
-from osmia.tools._stacks import (
-    delimited,
-    folded,
-    kernel_only,
-    kinds,
-    size,
-    storage,
-    take_stacks,
-    user_only,
-)
+from osmia.tools._stacks import delimited, folded, kernel_only, kinds, size, storage, take_stacks, user_only
 
 
 class Key(Event):
@@ -105,8 +98,7 @@ def prepare():
     size(stacks, times)
 
 
-parts = [StackPart("comm", pid="tid", label="target:"), StackPart("user"), StackPart("kernel"), StackPart(text="--"),
-         StackPart("wkernel", upward=True), StackPart("wuser", pid="wpid", since="wsince", upward=True),
-         StackPart("wcomm", pid="wtid", label="waker:", missing="[not woken]")]  # fmt: skip
+parts = [TARGET, StackPart("user"), StackPart("kernel"), StackPart(text="--"), StackPart("wkernel", upward=True),
+         StackPart("wuser", pid="wpid", since="wsince", upward=True), WAKER]  # fmt: skip
 tool = stack_table(times, stacks, unit="us", divisor=1000, parts=parts, banner=banner, folded=folded,
                    delimiter=delimited, waiting=True, prepare=prepare)  # fmt: skip

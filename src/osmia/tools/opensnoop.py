@@ -9,7 +9,8 @@ from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_is_thread, current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Path, User, s32, u16, u32, u64
 from osmia.tools._paths import AT_FDCWD, add_path
-from osmia.tools._show import elapsed, refused
+from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
+from osmia.tools._show import elapsed
 
 MODES = {"O_RDONLY": 1 << 32, "O_WRONLY": 1 << 33, "O_RDWR": 1 << 34}  # bit 32 + the access mode
 O_CREAT, O_ACCMODE, O_TMPFILE = 0o100, 3, 0o20000000  # include/uapi/asm-generic/fcntl.h; O_TMPFILE without O_DIRECTORY
@@ -34,10 +35,6 @@ extended = option("-e", "--extended_fields", help="show the flags and the mode")
 flags = option("-f", "--flag_filter", type=int, parse=flag_bits, metavar="FLAG",
                help="show opens with this flag only (O_WRONLY, ...); may be given more than once")  # fmt: skip
 full = option("-F", "--full-path", help="accepted for bcc's sake: full paths are always shown")
-cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
-                   help="not here: use --cgroup PATH")  # fmt: skip
-mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
-                  help="not here: use --cgroup PATH")  # fmt: skip
 
 
 UserStr = User["char"]

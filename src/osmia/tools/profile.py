@@ -3,30 +3,17 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Comm,
-    Event,
-    Hash,
-    Ring,
-    Stacks,
-    cpu,
-    current,
-    exists,
-    ktime,
-    option,
-    perf_event,
-    stack_table,
-    u32,
-    u64,
-)
+from osmia import Hash, Ring, Stacks, cpu, current, exists, ktime, option, perf_event, stack_table
 from osmia.errors import OptionError
 from osmia.lang.copies import copies, copy_stack, user_registers
 from osmia.lang.filters import cgroup, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked, image  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id
+from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools import _stacks
 from osmia.tools._chosen import chosen, pid, threads
-from osmia.tools._show import refused, whole
+from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
+from osmia.tools._show import whole
 from osmia.tools._stacks import (  # noqa: F401 - options
     check_dwarf,
     check_kinds,
@@ -49,10 +36,6 @@ period = option("-c", "--count", type=int, parse=whole, metavar="N", help="a sam
 annotated = option("-a", "--annotations", help="mark kernel frames with _[k]")
 idle = option("-I", "--include-idle", help="count CPUs that have nothing to do, too")
 only_cpu = option("-C", "--cpu", type=int, default=-1, metavar="CPU", help="this CPU only")
-cgroupmap = option("--cgroupmap", type=str, parse=refused("--cgroupmap", "use --cgroup PATH"),
-                   help="not here: use --cgroup PATH")  # fmt: skip
-mntnsmap = option("--mntnsmap", type=str, parse=refused("--mntnsmap", "use --cgroup PATH"),
-                  help="not here: use --cgroup PATH")  # fmt: skip
 
 
 class Key(Event):

@@ -3,26 +3,14 @@
 
 from __future__ import annotations
 
-from osmia import Hash, current, exists, first_of, histogram, ktime, log2_hist, tracepoint
+from osmia import Hash, current, first_of, histogram, ktime, tracepoint
 from osmia.kernel import tracefs
-from osmia.lang.drift import page_index
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.function_probes import fentry, fexit, kprobe, kretprobe
 from osmia.lang.types import Event, u32, u64
+from osmia.tools._pages import FATES, MOST, NAMES, READ, USED, Page, accessed, ages, needed, pages, together  # noqa: F401 - programs
 
-READ, USED, DROPPED = range(3)
-NAMES = ("read ahead", "used", "dropped unused")
 ALL = 1 << 60
-FAR = 32  # so many pages in a row of which nothing is known: what is behind them is not looked at
-MOST = 1 << 18
-
-
-class Page(Event):
-    """A page of a file."""
-
-    ino: u64
-    index: u64
-    dev: u32
 
 
 class Range(Event):
@@ -35,10 +23,6 @@ class Range(Event):
 
 
 ranges = Hash[u32, Range](16384)  # by thread
-needed = Hash[u32, Page](16384)  # by thread: the page that it touched, in memory that is mapped
-#: Read ahead and not used yet -> since when, and how many pages came as one.
-pages = Hash[Page, tuple[u64, u64]](MOST)
-ages = log2_hist("msecs", key=u32, max_entries=len(NAMES))
 
 
 def reads(dev, ino, start, end):
@@ -81,11 +65,6 @@ def begin_order(control):
     reads_now(control)
 
 
-def together(record):
-    """How many pages come, or go, as one."""
-    return 1 << record.order if exists(record.order) else 1
-
-
 @tracepoint("filemap:mm_filemap_add_to_page_cache")
 def added(record):
     asked = ranges.get(current.pid)
@@ -104,65 +83,6 @@ def added(record):
             ages[USED].add(0)
         else:
             pages[Page(dev=asked.dev, ino=asked.ino, index=index)] = now, n
-
-
-@tracepoint("filemap:mm_filemap_delete_from_page_cache")
-def deleted(record):
-    n = together(record)
-    for i in range(MOST):
-        if i >= n:
-            break
-        take(DROPPED, record.s_dev, record.i_ino, record.index + i)
-
-
-def take(kind, dev, ino, index):
-    """Something has happened to a page; how many had come together with it, 0 where it waits no more."""
-    found = pages.pop(Page(dev=dev, ino=ino, index=index))
-    if found is None:
-        return 0
-    since, n = found
-    ages[kind].add((ktime() - since) // 1_000_000)
-    return n
-
-
-def use(dev, ino, first, last):
-    """A program has got these pages, as far as they are there."""
-    missing = 0
-    for i in range(MOST):
-        if first + i > last or missing >= FAR:
-            break
-        missing = 0 if take(USED, dev, ino, first + i) else missing + 1
-
-
-@tracepoint("filemap:mm_filemap_get_pages", optional=True)
-def got(record):
-    use(record.s_dev, record.i_ino, record.index, record.last_index)
-
-
-@tracepoint("filemap:mm_filemap_map_pages", optional=True)
-def mapped(record):
-    use(record.s_dev, record.i_ino, record.index, record.last_index)
-
-
-@tracepoint("filemap:mm_filemap_fault", optional=True)
-def fault(record):
-    if not take(USED, record.s_dev, record.i_ino, record.index):
-        needed[current.pid] = Page(dev=record.s_dev, ino=record.i_ino, index=record.index)
-
-
-@first_of(
-    fentry("folio_mark_accessed", optional=True), kprobe("folio_mark_accessed", optional=True),
-    fentry("mark_page_accessed"), kprobe("mark_page_accessed"),
-)  # fmt: skip
-def accessed(page):
-    """Where no tracepoint tells: each page once, or all that came together."""
-    host = page.mapping.host
-    dev, ino, index = host.i_sb.s_dev, host.i_ino, page_index(page)
-    n = take(USED, dev, ino, index)
-    for i in range(MOST):
-        if i + 1 >= n:
-            break
-        take(USED, dev, ino, index + 1 + i)
 
 
 BY_FUNCTION = (begin, begin_order, end, end_order)

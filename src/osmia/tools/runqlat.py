@@ -7,12 +7,9 @@ from osmia import first_of, histogram, ktime, log2_hist, option, raw_tracepoint,
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
 from osmia.tools._queued import turn, wakeup, wakeup_new  # noqa: F401 - programs
+from osmia.tools._times import in_unit, milliseconds, pids, split_by, tids, timestamp, unit  # noqa: F401 - options
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
-milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
-pids = option("-P", "--pids", help="one histogram per process")
 pidnss = option("--pidnss", help="one histogram per PID namespace")
-tids = option("-L", "--tids", help="one histogram per thread")
 
 total = log2_hist("usecs")
 split = log2_hist("usecs", key=u32, max_entries=4096)
@@ -23,7 +20,7 @@ def switch(preempt, prev, next):
     start = turn(preempt, prev, next)
     if start is None:
         return
-    latency = (ktime() - start) // (1_000_000 if milliseconds else 1000)
+    latency = in_unit(ktime() - start)
     if tids:
         split[thread_id(next)].add(latency)
     elif pids:
@@ -35,15 +32,8 @@ def switch(preempt, prev, next):
         total.add(latency)
 
 
-def unit():
-    return "msecs" if milliseconds else "usecs"
-
-
 def prepare():
-    for chosen, section in ((tids, "tid"), (pids, "pid"), (pidnss, "pidns")):
-        if chosen:
-            tool.hist, tool.section, tool.label = split, section, str
-            break
+    split_by(tool, split, {"tid": tids, "pid": pids, "pidns": pidnss})
 
 
 tool = histogram(total, unit=unit, prepare=prepare, banner="Tracing run queue latency... Hit Ctrl-C to end.")

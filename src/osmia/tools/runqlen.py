@@ -6,8 +6,8 @@ from __future__ import annotations
 from osmia import histogram, linear_hist, option, perf_event
 from osmia.tools._sched import waiting_here
 from osmia.tools._show import hertz
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 occupancy = option("-O", "--runqocc", help="show how much of the time anything waited")
 cpus = option("-C", "--cpus", help="show each CPU by itself")
 frequency = option("-f", "--frequency", type=int, default=99, parse=hertz, metavar="HZ",

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 from osmia import Col, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
-from osmia.kernel.named import thread_number
-from osmia.lang import filters
 from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
 from osmia.lang.pidns import process_id, thread_id
 from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools._queued import turn, wakeup, wakeup_new  # noqa: F401 - programs
 from osmia.tools._show import clock, microseconds
+from osmia.tools._thread import one_thread, tid  # noqa: F401 - an option
 
 min_us = option("min_us", type=u64, default=10_000, parse=microseconds,
                 help="shortest wait to show, in microseconds (default: 10000; 0: all)")  # fmt: skip
-tid = option("-t", "--tid", type=int, parse=thread_number, metavar="TID", help="trace this thread only")
 timestamp = option("-T", "--timestamp", help="accepted for the other tools' sake: the time is always shown")
 previous = option("-P", "--previous", help="show the thread that had the CPU before, too")
 
@@ -50,7 +48,7 @@ def switch(preempt, prev, next):
 
 
 def prepare():
-    filters.tid.value = tid.value  # the filter that others have, by bcc's letter
+    one_thread()
 
 
 tool = event_table(

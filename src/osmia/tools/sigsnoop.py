@@ -3,28 +3,11 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Col,
-    Comm,
-    Event,
-    Hash,
-    Ring,
-    Str,
-    current,
-    event_table,
-    first_of,
-    ktime,
-    option,
-    raw_tracepoint,
-    s32,
-    tp_btf,
-    tracepoint,
-    u32,
-    u64,
-)
+from osmia import Col, Hash, Ring, current, event_table, first_of, ktime, option, raw_tracepoint, tp_btf, tracepoint
 from osmia.lang import filters
 from osmia.lang.filters import cgroup, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id, process_id, thread_id
+from osmia.lang.types import Comm, Event, Str, s32, u32, u64
 from osmia.tools._show import clock
 from osmia.tools._signals import signal_mask, signal_name
 

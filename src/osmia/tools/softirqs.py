@@ -4,18 +4,8 @@
 from __future__ import annotations
 
 from osmia import PerCpuArray, first_of, histogram, ktime, log2_hist, raw_tracepoint, tp_btf, u32, u64
-from osmia.tools._irqs import (  # noqa: F401 - options
-    KINDS,
-    dist,
-    events,
-    here,
-    nanoseconds,
-    only,
-    prepared,
-    softirq_name,
-    timestamp,
-    unit,
-)
+from osmia.tools._irqs import KINDS, dist, events, here, nanoseconds, only, prepared, softirq_name, unit  # noqa: F401 - options
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
 starts = PerCpuArray[u64](KINDS)  # when the one of that kind began which runs on this CPU
 took = log2_hist("nsecs", key=u32, max_entries=KINDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from osmia import Hash, attach_cookie, current, histogram, ktime, linear_hist, option, uprobe, uretprobe
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
-from osmia.lang.options import Option
+from osmia.lang.options import Computed
 from osmia.lang.types import s32, u32, u64
 
 SSL = ("SSL_do_handshake", "SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex")
@@ -19,24 +19,14 @@ libssl = option("--libssl", type=str, default="ssl", metavar="FILE", help="the l
 libcrypto = option("--libcrypto", type=str, default="crypto", metavar="FILE", help="the same for RSA_sign()")
 
 
-class Where(Option):
+def functions():
     """``FILE:FUNCTION`` of every function."""
-
-    def __init__(self):
-        super().__init__("--libssl", type=str)
-
-    @property
-    def value(self):
-        return ",".join([*(f"{libssl}:{one}" for one in SSL), *(f"{libcrypto}:{one}" for one in CRYPTO)])
-
-    @value.setter
-    def value(self, value):
-        pass
+    return ",".join([*(f"{libssl}:{one}" for one in SSL), *(f"{libcrypto}:{one}" for one in CRYPTO)])
 
 
 starts = Hash[tuple[u32, u64], u64]()  # by thread and function: a handshake signs, for example
 took = linear_hist("usecs", low=0, high=1000, step=200, key=u32)
-FUNCTIONS = Where()
+FUNCTIONS = Computed("--libssl", functions, type=str)
 
 
 @uprobe(FUNCTIONS)

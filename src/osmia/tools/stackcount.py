@@ -3,40 +3,19 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Comm,
-    Event,
-    Hash,
-    Stacks,
-    cpu,
-    current,
-    option,
-    stack_table,
-    u32,
-    u64,
-)
+from osmia import Hash, Stacks, cpu, current, option, stack_table
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.images import executed, forked  # noqa: F401 - programs
 from osmia.lang.pidns import current_process_id
 from osmia.lang.templates import StackPart
+from osmia.lang.types import Comm, Event, u32, u64
 from osmia.probespec import parse
-from osmia.tools._places import aim, everywhere
+from osmia.tools._places import PLACES, aim, everywhere
 from osmia.tools._show import whole
-from osmia.tools._stacks import (  # noqa: F401 - options
-    check_kinds,
-    delimited,
-    folded,
-    kernel_only,
-    size,
-    storage,
-    take_stacks,
-    user_only,
-)
+from osmia.tools._stacks import check_kinds, delimited, folded, kernel_only, size, storage, take_stacks, user_only  # noqa: F401 - options
 
-WHERE = "where to count calls: FUNCTION, FILE:FUNCTION, t:CATEGORY:EVENT or u:FILE:PROBE; patterns as in the shell"
-
-probe = option("probe", type=str, parse=parse, help=WHERE)
+probe = option("probe", type=str, parse=parse, help=f"where to count calls: {PLACES}")
 regular = option("-r", "--regexp", help="the pattern is a regular expression, not a shell pattern")
 per_process = option("-P", "--perpid", help="show the stacks of each process by themselves")
 only_cpu = option("-c", "--cpu", type=int, default=-1, metavar="CPU", help="this CPU only")
@@ -70,7 +49,6 @@ def called():
 
 
 AT, PROGRAMS = everywhere(called)
-kernel_function, user_function, static_tracepoint, static_probe = PROGRAMS.values()
 
 
 def banner():

@@ -10,6 +10,7 @@ from osmia.lang.probes import tp_btf
 from osmia.lang.types import Event, Kernel, u32, u64
 from osmia.tools._ranges import ports, within
 from osmia.tools._tcp import AF_INET, Ends, ends, laddr, local_port, raddr, remote_port
+from osmia.tools._times import timestamp
 
 OPEN, DISORDER, CWR, RECOVERY, LOSS = range(5)  # include/uapi/linux/tcp.h, enum tcp_ca_state
 NAMES = ("open", "disorder", "cwr", "recovery", "loss")
@@ -17,7 +18,6 @@ NAMES = ("open", "disorder", "cwr", "recovery", "loss")
 
 localport = option("-L", "--localport", type=u32, parse=ports, metavar="PORTS", help="local ports only, as 3000-3006")
 remoteport = option("-R", "--remoteport", type=u32, parse=ports, metavar="PORTS", help="remote ports only")
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 dist = option("-d", "--dist", help="show the times as histograms, one per state")
 microseconds = option("-u", "--microseconds", help="microseconds instead of milliseconds")
 

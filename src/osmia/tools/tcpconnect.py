@@ -9,16 +9,15 @@ from osmia.kernel.named import user_number
 from osmia.lang.filters import cgroup, name, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id
 from osmia.lang.probes import first_of, raw_tracepoint, tp_btf, tracepoint
-from osmia.lang.types import Comm, Event, Kernel, u32, u64
+from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools import _dns
+from osmia.tools._connects import COLUMNS, TIME, lport, timestamp  # noqa: F401 - options
 from osmia.tools._dns import answered, answers, read, received, receives, recvfrom, recvmsg  # noqa: F401 - its maps
 from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
-from osmia.tools._show import elapsed
-from osmia.tools._tcp import SYN_SENT, Ends, check, chosen, ends, ip, ipv4, ipv6, is_tcp, laddr, raddr, remotely  # noqa: F401 - options
+from osmia.tools._sockets import SockPtr
+from osmia.tools._tcp import SYN_SENT, Ends, check, chosen, ends, ipv4, ipv6, is_tcp, laddr, raddr, remotely  # noqa: F401 - options
 
-timestamp = option("-t", "--timestamp", help="show seconds since the first row")
 port = remotely("-P", "--port")
-lport = option("-L", "--lport", help="show the local port")
 print_uid = option("-U", "--print-uid", help="show the user's id")
 uid = option("-u", "--uid", type=int, default=-1, parse=user_number, metavar="USER", help="this user only (name or id)")
 count = option("-c", "--count", help="count by source and destination, and show that at the end")
@@ -43,7 +42,6 @@ class Begun(Event):
     comm: Comm
 
 
-SockPtr = Kernel["struct sock"]
 connects = Ring(Connect)
 begun = Hash[SockPtr, Begun](10240)
 threads = Hash[u32, SockPtr](10240)
@@ -107,14 +105,9 @@ def prepare():
 tool = event_table(
     connects,
     [
-        Col("ts", "TIME(s)", 8, show=elapsed(3, from_first=True), when=timestamp, align="<"),
+        TIME,
         Col("uid", "UID", 5, when=print_uid, align="<"),
-        Col("pid", "PID", 7, align="<"),
-        Col("comm", "COMM", 12),
-        Col("family", "IP", 2, show=ip, align="<"),
-        Col("laddr", "SADDR", 16, row=laddr),
-        Col("lport", "LPORT", 6, when=lport, align="<"),
-        Col("raddr", "DADDR", 16, row=raddr),
+        *COLUMNS,
         Col("rport", "DPORT", 6, align="<"),
         Col("query", "QUERY", row=lambda e: _dns.query(raddr(e), e.ts) if dns else None, when=dns),
     ],

@@ -7,24 +7,12 @@ from osmia import Col, Event, Hash, Ring, current, event_table, first_of, ktime,
 from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id
 from osmia.lang.types import Comm, u32, u64
-from osmia.tools._show import elapsed
+from osmia.tools._connects import COLUMNS, ECONNREFUSED, TIME, lport, timestamp  # noqa: F401 - options
+from osmia.tools._show import milliseconds, ms
 from osmia.tools._sockets import SockPtr
-from osmia.tools._tcp import CLOSE, SYN_SENT, Ends, check, chosen, ends, ip, ipv4, ipv6, is_tcp, laddr, raddr  # noqa: F401 - options
-
-ECONNREFUSED = 111
-
-
-def milliseconds(word):
-    """What the argument means, in nanoseconds."""
-    value = float(word)
-    if not 0 <= value < 1e9:
-        raise ValueError(f"{word} is not a time: 0 milliseconds or more are needed")
-    return round(value * 1e6)
-
+from osmia.tools._tcp import CLOSE, SYN_SENT, Ends, check, chosen, ends, ipv4, ipv6, is_tcp  # noqa: F401 - options
 
 duration_ms = option("duration_ms", type=u64, parse=milliseconds, help="shortest time to show, in milliseconds")
-timestamp = option("-t", "--timestamp", help="show seconds since the first row")
-lport = option("-L", "--lport", help="show the local port")
 
 
 class Begun(Event):
@@ -73,15 +61,10 @@ def changed(sk, oldstate, newstate):
 tool = event_table(
     answers,
     [
-        Col("ts", "TIME(s)", 8, show=elapsed(3, from_first=True), when=timestamp, align="<"),
-        Col("pid", "PID", 7, align="<"),
-        Col("comm", "COMM", 12),
-        Col("family", "IP", 2, show=ip, align="<"),
-        Col("laddr", "SADDR", 16, row=laddr),
-        Col("lport", "LPORT", 6, when=lport, align="<"),
-        Col("raddr", "DADDR", 16, row=raddr),
+        TIME,
+        *COLUMNS,
         Col("rport", "DPORT", 5, align="<"),
-        Col("ns", "LAT(ms)", show=lambda ns: f"{ns / 1e6:.2f}", align="<"),
+        Col("ns", "LAT(ms)", show=ms, align="<"),
     ],
     prepare=lambda: check("tcpconnlat"),
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from osmia import Col, Ring, cast, event_table, first_of, ktime, option, raw_tracepoint, tp_btf, tracepoint
 from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
 from osmia.lang.types import Comm, u32, u64
-from osmia.tools._show import clock, elapsed
+from osmia.tools._show import clock, elapsed, ms
 from osmia.tools._tcp import (
     CLOSE,
     CLOSING,
@@ -123,7 +123,7 @@ tool = event_table(
         Col("rport", "RPORT", 5, align="<"),
         Col("tx", "TX_KB", 6, show=kilobytes, align=">"),
         Col("rx", "RX_KB", 6, show=kilobytes, align=">"),
-        Col("ns", "MS", show=lambda ns: f"{ns / 1e6:.2f}", align="<"),
+        Col("ns", "MS", show=ms, align="<"),
     ],
     prepare=lambda: check("tcplife"),
 )

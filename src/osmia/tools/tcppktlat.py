@@ -10,7 +10,7 @@ from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - op
 from osmia.lang.pidns import current_is_thread, current_process_id, current_thread_id
 from osmia.lang.probes import tp_btf
 from osmia.lang.types import Comm, s32, u8, u32, u64
-from osmia.tools._show import clock
+from osmia.tools._show import clock, ms
 from osmia.tools._sockets import SockPtr
 from osmia.tools._tcp import Ends, chosen, ends, laddr, locally, raddr, remotely
 
@@ -88,6 +88,6 @@ tool = event_table(
         Col("raddr", "RADDR", 26, row=raddr, when=wide),
         Col("raddr", "RADDR", 15, row=raddr, when=lambda: not wide),
         Col("rport", "RPORT", 5, align="<"),
-        Col("ns", "MS", show=lambda ns: f"{ns / 1e6:.2f}", align="<"),
+        Col("ns", "MS", show=ms, align="<"),
     ],
 )

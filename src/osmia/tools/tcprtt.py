@@ -5,27 +5,16 @@ from __future__ import annotations
 
 from osmia import cast, first_of, histogram, log2_hist, option, raw_tracepoint, tp_btf
 from osmia.errors import OptionError
-from osmia.lang.types import Event, u64
-from osmia.tools._addresses import laddr, raddr, wanted_ends  # noqa: F401 - options
-from osmia.tools._tcp import Ends, address, check, chosen, ends, ipv4, ipv6, locally, remotely  # noqa: F401 - options
+from osmia.tools._addresses import Side, label, laddr, raddr, wanted_ends  # noqa: F401 - options
+from osmia.tools._tcp import Ends, check, chosen, ends, ipv4, ipv6, locally, remotely  # noqa: F401 - options
+from osmia.tools._times import milliseconds, timestamp, unit  # noqa: F401 - an option
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
-milliseconds = option("-m", "--milliseconds", help="milliseconds instead of microseconds")
 lport = locally("-p", "--lport")
 rport = remotely("-P", "--rport")
 byladdr = option("-b", "--byladdr", help="one histogram per local address")
 byraddr = option("-B", "--byraddr", help="one histogram per remote address")
 extension = option("-e", "--extension", help="show the average, too")
 debug = option("-D", "--debug", help="print the program before it starts")
-
-
-class Side(Event):
-    """An address, as in :class:`osmia.tools._tcp.Ends`."""
-
-    low: u64
-    high: u64
-    family: u64
-
 
 total = log2_hist("usecs")
 split = log2_hist("usecs", key=Side)
@@ -48,14 +37,6 @@ def received(sk, skb):
         split[Side(low=e._raddr, high=e._raddr_high, family=e.family)].add(time)
     else:
         total.add(time)
-
-
-def unit():
-    return "msecs" if milliseconds else "usecs"
-
-
-def label(key):
-    return address(key.family, key.low, key.high) if key is not None else "*******"
 
 
 def averages(new):

@@ -4,24 +4,10 @@
 from __future__ import annotations
 
 from osmia import Col, count_table, option
-from osmia.kernel import tracefs
 from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
 from osmia.tools._pinned import cgroupmap, mntnsmap  # noqa: F401 - options
 from osmia.tools._tcp import AF_INET, check, ipv4, ipv6, laddr, raddr  # noqa: F401 - options
-from osmia.tools._tcp_bytes import (  # noqa: F401 - programs
-    calls,
-    flows,
-    received,
-    receives,
-    receives_no_more,
-    sends,
-    sends_no_more,
-    sends_page,
-    sends_page_no_more,
-    sent,
-    splices,
-    splices_no_more,
-)
+from osmia.tools._tcp_bytes import PROGRAMS, choose, flows  # noqa: F401 - programs
 from osmia.tools._top import maxrows, noclear
 
 nosummary = option("-S", "--nosummary", help="leave out the line with the time and the load averages")
@@ -57,9 +43,7 @@ def table(entries, _):
 
 def prepare():
     check("tcptop")
-    if tracefs.exists("sock", "sock_send_length"):
-        for one in (sends, sends_no_more, receives, receives_no_more):
-            one.enabled = False
+    choose()
 
 
 tool = count_table(

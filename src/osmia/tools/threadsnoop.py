@@ -5,30 +5,16 @@ from __future__ import annotations
 
 from osmia import Col, Comm, Event, Ring, current, event_table, ktime, option, u32, u64, uprobe
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
-from osmia.lang.options import Option
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.tools import _show
+from osmia.tools._libc import within
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-LIBRARIES = ("c", "pthread")  # of the C library, the second before glibc 2.34
-
 library = option("--library", type=str, metavar="FILE",
                  help="the C library, or a static program, that has the function (default: this system's)")  # fmt: skip
-
-
-class Where(Option):
-    """pthread_create() in each library that may have it."""
-
-    @property
-    def value(self):
-        return ",".join([f"{file}:pthread_create" for file in ((library.value,) if library.value else LIBRARIES)])
-
-    @value.setter
-    def value(self, value):
-        pass
 
 
 class Create(Event):
@@ -44,7 +30,7 @@ class Create(Event):
 creates = Ring(Create)
 
 
-@uprobe(Where("where", type=str))
+@uprobe(within(library, "pthread_create"))
 def create(thread: u64, attributes: u64, start: u64):
     if not wanted():
         return

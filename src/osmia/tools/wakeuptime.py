@@ -3,27 +3,14 @@
 
 from __future__ import annotations
 
-from osmia import (
-    Comm,
-    Event,
-    Hash,
-    Stacks,
-    current,
-    first_of,
-    ktime,
-    option,
-    raw_tracepoint,
-    stack_table,
-    tp_btf,
-    u32,
-    u64,
-)
+from osmia import Hash, Stacks, current, first_of, ktime, option, raw_tracepoint, stack_table, tp_btf
 from osmia.errors import OptionError
 from osmia.lang.drift import task_state
 from osmia.lang.filters import cgroup, pid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id, process_id, thread_id
 from osmia.lang.templates import StackPart
-from osmia.tools._offcpu import PF_KTHREAD, least, most, within  # noqa: F401 - options
+from osmia.lang.types import Comm, Event, u32, u64
+from osmia.tools._offcpu import PF_KTHREAD, TARGET, WAKER, least, most, within  # noqa: F401 - options
 from osmia.tools._stacks import folded, size, storage
 
 user_threads = option("-u", "--useronly", help="threads of programs only, not those of the kernel")
@@ -79,7 +66,5 @@ def prepare():
     size(stacks, times)
 
 
-parts = [StackPart("wcomm", pid="wtid", label="waker:"), StackPart("kernel"),
-         StackPart("comm", pid="tid", label="target:")]  # fmt: skip
-tool = stack_table(times, stacks, unit="us", divisor=1000, parts=parts, banner=banner, folded=folded, waiting=True,
-                   prepare=prepare)  # fmt: skip
+tool = stack_table(times, stacks, unit="us", divisor=1000, parts=[WAKER, StackPart("kernel"), TARGET], banner=banner,
+                   folded=folded, waiting=True, prepare=prepare)  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from osmia import Hash, first_of, histogram, kernel_str, ktime, log2_hist, option, raw_tracepoint, tp_btf, u64
 from osmia.lang.types import Event, Kernel, Str
+from osmia.tools._times import timestamp  # noqa: F401 - an option
 
 NAME = 32  # WQ_NAME_LEN in kernel/workqueue.c: 24, since 6.9 32
 
@@ -16,7 +17,6 @@ def queue_name(word):
     return word
 
 
-timestamp = option("-T", "--timestamp", help="show the time of each summary")
 nanoseconds = option("-N", "--nanoseconds", help="nanoseconds instead of microseconds")
 by_queue = option("-W", "--workqueues", help="one histogram per workqueue")
 only = option("-w", "--wqname", type=Str.of(NAME), parse=queue_name, metavar="WQNAME", help="trace this workqueue only")
