@@ -85,6 +85,10 @@ def enter_newlstat(call):
         stats[current.pid] = Stat(path=call.filename, buffer=call.statbuf, extended=0, start=ktime())
 
 
+#: Where stat() and its relatives begin.
+STAT_CALLS = (enter_newfstat, enter_newfstatat, enter_statx, enter_newstat, enter_newlstat)
+
+
 def is_on_it(stat):
     """Whether the call that is over was about a file of the file system."""
     if stat.extended:

@@ -74,3 +74,8 @@ def enter_open():
     """Which file system it is about turns out when the file is open."""
     if wanted():
         ops[current.pid] = Op(file=0, fd=-1, kind=OPEN, offset=0, start=ktime())
+
+
+#: Where reads, writes, fsync() and open() begin.
+FILE_CALLS = (enter_read, enter_readv, enter_pread64, enter_preadv, enter_preadv2, enter_write, enter_writev,
+              enter_pwrite64, enter_pwritev, enter_pwritev2, enter_fsync, enter_open)  # fmt: skip

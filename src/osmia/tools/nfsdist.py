@@ -16,27 +16,7 @@ from osmia.tools._fs_dist import (  # noqa: F401 - options, programs
     timestamp,
     took,
 )
-from osmia.tools._fs_stat import (  # noqa: F401 - programs
-    enter_newfstat,
-    enter_newfstatat,
-    enter_newlstat,
-    enter_newstat,
-    enter_statx,
-    find_devices,
-)
-from osmia.tools._fs_syscalls import (  # noqa: F401 - programs
-    enter_fsync,
-    enter_open,
-    enter_pread64,
-    enter_preadv,
-    enter_preadv2,
-    enter_pwrite64,
-    enter_pwritev,
-    enter_pwritev2,
-    enter_read,
-    enter_readv,
-    enter_write,
-    enter_writev,
-)
+from osmia.tools._fs_stat import STAT_CALLS, find_devices  # noqa: F401 - programs
+from osmia.tools._fs_syscalls import FILE_CALLS  # noqa: F401 - programs
 
 tool = dist("nfs")
