@@ -38,7 +38,7 @@ HOOKED = """
 import sys
 from osmia.tools import inject
 inject.MODES["kmalloc"] = ("security_inode_mkdir", -12)
-inject.check = lambda bottom: None
+inject.check_injectable = lambda bottom: None
 from osmia.cli import main
 main.go(main.main(sys.argv[1:]))
 """
