@@ -28,6 +28,15 @@ WORDS = {
     "stackcount": ("t:sched:sched_switch",), "deadlock": ("-p", str(os.getpid())), "memleak": (),
     "ttysnoop": ("/dev/null",), "pythongc": ("--python", "/usr/bin/python3"),
 }  # fmt: skip
+WORDS["netqtop"] = ("-n", "lo")
+WORDS["biolatpcts"] = (min(os.listdir("/sys/class/block"), default=""),)
+#: What tools say where a machine has not what they look at; there is no more to be seen of them then.
+REFUSED = {
+    "cpufreq": "virtual machines have none", "criticalstat": "CONFIG_PREEMPTIRQ_TRACEPOINTS",
+    "kvmexit": "kvm", "llcstat": "hardware counter", "numasched": "NUMA",
+}
+#: Tools whose -v is another option, as in bcc; capable and tcptracer have both meanings.
+OTHER_V = ("drsnoop", "kvmexit")
 NO_COMPILER = "raise ImportError('not installed')\n"
 
 
@@ -49,9 +58,14 @@ def run(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess
 def test_every_tool_runs_without_a_compiler(tool: str, environment: dict[str, str]) -> None:
     if tool in TRACEPOINTS:
         needs_tracepoint(*TRACEPOINTS[tool])
-    words = (tool, *WORDS.get(tool, ()), "-v", "--duration", "1")
+    words = (tool, *WORDS.get(tool, ()), *(() if tool in OTHER_V else ("-v",)), "--duration", "1")
     first, second = run(environment, *words), run(environment, *words)
+    if first.returncode == 1 and tool in REFUSED:
+        assert REFUSED[tool] in first.stderr.splitlines()[-1] and "compil" not in first.stderr
+        return
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    if tool in OTHER_V:
+        return
     assert first.stderr.splitlines()[0] == "osmia: object that came with osmia"
     assert second.stderr.splitlines()[0] == "osmia: object that came with osmia, taken from the cache"
     assert ": attached to " in first.stderr
