@@ -18,3 +18,12 @@ def _no_tool_outlives_its_test() -> Iterator[None]:
 
     yield
     end_all()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_filtered_yet() -> None:
+    """Kernel functions that run as Python see the options of this process, which another test may have set."""
+    from osmia.lang import filters, membership
+
+    for one in (filters.pid, filters.tid, filters.uid, filters.name, filters.cgroup, membership.ancestor):
+        one.value, one.given = one.default, False

@@ -21,7 +21,6 @@ from test_runqlen import CPU, spinners
 
 from osmia import machine
 from osmia.kernel import cpus
-from osmia.lang import filters, membership
 from osmia.tools import cpufreq
 
 #: osmia with other files of frequencies.
@@ -124,10 +123,7 @@ def test_files_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for one in (filters.pid, filters.tid, filters.uid, filters.name, filters.cgroup):  # whatever was asked for before
-        monkeypatch.setattr(one, "value", one.default)
-    monkeypatch.setattr(membership.ancestor, "value", 0)
+def fresh() -> Iterator[None]:
     cpufreq.speeds.max_entries = 4
     yield
     cpufreq.speeds.max_entries = 1
