@@ -149,7 +149,8 @@ def test_memory_that_is_mapped(file: Path) -> None:
 
     found = counted(work)
     there = resident(file)
-    assert found["read ahead"] == there and 67 <= found["used"] <= there
+    # A kernel that reclaims what is not used (DAMON) may have begun: a page or two folios less.
+    assert 0 <= found["read ahead"] - there <= 16 and 67 <= found["used"] <= found["read ahead"]
 
 
 def test_text_is_bccs(file: Path) -> None:
