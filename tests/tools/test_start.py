@@ -29,7 +29,8 @@ OWN = {
     "lang.membership", "lang.options", "lang.pidns", "lang.probes", "lang.templates", "lang.types", "lang.unit",
     "lang.user_probes", "link", "link.base", "link.detach", "link.tracepoint", "load", "load.assemble",
     "load.bind", "load.btf", "load.cookies", "load.core", "load.map", "load.object", "load.program",
-    "load.rings", "obj", "obj.consts", "obj.meta", "obj.spec", "tools", "tools._paths", "tools._show",
+    "load.rings", "obj", "obj.consts", "obj.meta", "obj.spec", "tools", "tools._paths", "tools._pinned",
+    "tools._show",
     "tools.opensnoop", "version", "views", "views.columns", "views.escape", "views.output", "views.table",
 }  # fmt: skip
 PYTHONS = {
