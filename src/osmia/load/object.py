@@ -13,7 +13,6 @@ import os
 
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.kernel import bpf, btf_source, features
-from osmia.kernel.files import make_room
 from osmia.load import btf, cookies
 from osmia.load.assemble import assemble, idle
 from osmia.load.bind import fill_jumps
@@ -160,6 +159,8 @@ def _add_program(live: LiveObject, loading: _Loading, optional: bool) -> None:
 
 def _add_copies(live: LiveObject, loading: _Loading, count: int) -> None:
     """One program per attachment, each with its number in it (:mod:`osmia.load.cookies`)."""
+    from osmia.kernel.files import make_room
+
     make_room(3 * count)  # a program and what attaches it, which may be two
     group = live.copies[loading.prog.name] = [live.progs[loading.prog.name]]
     for number in range(1, count):
