@@ -36,16 +36,10 @@ TOOLS = {
     "execsnoop": ("exec", 500, {"libbpf-tools": "execsnoop-libbpf", "bpftrace": "execsnoop.bt"}),
     "biolatency": ("read", 5_000, {"libbpf-tools": "biolatency-libbpf", "bpftrace": "biolatency.bt"}),
     "runqlat": ("switch", 20_000, {"libbpf-tools": "runqlat-libbpf", "bpftrace": "runqlat.bt"}),
-    "offcputime": ("switch", 20_000, {"libbpf-tools": "offcputime-libbpf", "bpftrace": ""}),
+    "offcputime": ("switch", 20_000, {"libbpf-tools": "offcputime-libbpf"}),
     "syscount": ("call", 200_000, {"libbpf-tools": "syscount-libbpf", "bpftrace": "syscount.bt"}),
     "tcplife": ("connect", 2_000, {"libbpf-tools": "tcplife-libbpf", "bpftrace": "tcplife.bt"}),
 }
-#: What has no command of its own among the peers.
-BPFTRACE = {
-    "offcputime": "tracepoint:sched:sched_switch { if (args.prev_state) { @at[args.prev_pid] = nsecs; } "
-                  "if (@at[args.next_pid]) { @[kstack, ustack, comm] = sum(nsecs - @at[args.next_pid]); "
-                  "delete(@at, args.next_pid); } }",
-}  # fmt: skip
 OSMIA, PATIENCE = "osmia", 20.0
 
 
@@ -75,9 +69,7 @@ def commands(name: str, args: argparse.Namespace) -> list[Tool]:
     found = [Tool(OSMIA, [args.osmia, name])]
     chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin") or "chroot"
     for peer, command in TOOLS[name][2].items() if args.peers else ():
-        if not command:
-            found.append(Tool(peer, [chroot, args.peers, "/usr/bin/bpftrace", "-e", BPFTRACE[name]]))
-        elif os.path.exists(f"{args.peers}/usr/sbin/{command}"):
+        if os.path.exists(f"{args.peers}/usr/sbin/{command}"):
             found.append(Tool(peer, [chroot, args.peers, f"/usr/sbin/{command}"]))
     return found
 
