@@ -109,3 +109,17 @@ def cache() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "osmia" / "vm"
+
+_SYSTEMS = ("ext4", "xfs", "btrfs", "nfs", "f2fs", "zfs")
+#: Tools that share a file of tests, by its name: a test there counts for those that its id names, by the tool's name or
+#: what it begins with up to "slower" or "dist", and where it names none for all of them.
+FAMILIES = {
+    "bio_summaries": ("biolatpcts", "biopattern", "biotop", "bitesize", "iolatency"),
+    "files": ("dirtop", "fileslower", "filetop"),
+    "fs": tuple(f"{system}{kind}" for system in _SYSTEMS for kind in ("slower", "dist")),
+    "funclatency": ("funcinterval", "funclatency", "funcslower"),
+    "gone": ("filegone", "filelife"),
+    "irqs": ("hardirqs", "softirqs"),
+    "ksnoop": ("inject", "ksnoop"),
+    "lists": ("bpflist", "tplist"),
+}  # fmt: skip

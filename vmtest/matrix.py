@@ -74,10 +74,20 @@ def rows_of(test: str, entry: Result, known: dict[str, list[str]]) -> list[tuple
         if match:
             section, _, row = name.partition(":")
             found.append(((section, row), match[1] if match.lastindex and entry["outcome"] == "passed" else ""))
-    own = re.match(r"tests/tools/test_([a-z]+)\.py::", test)
-    if own and own[1] in TOOLS:
-        found.append((("tool", own[1]), ""))
+    own = re.match(r"tests/tools/test_([a-z_]+)\.py::(.*)", test)
+    if own:
+        found += [(("tool", tool), "") for tool in tools_of(own[1], own[2])]
     return found
+
+
+def tools_of(file: str, rest: str) -> tuple[str, ...]:
+    """The tools that a test is about, by its file's name and what follows it."""
+    family = config.FAMILIES.get(file)
+    if family is None:
+        return (file,) if file in TOOLS else ()
+    words = set(re.findall(r"[a-z0-9]+", rest.replace("_", " ")))
+    named = tuple(tool for tool in family if tool in words or re.sub("(slower|dist)$", "", tool) in words)
+    return named or family
 
 
 def columns(results: list[Result]) -> list[Column]:

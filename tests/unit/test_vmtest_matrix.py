@@ -134,3 +134,19 @@ def test_the_kept_page_is_current() -> None:
     kept = merge.kept()
     assert kept, "run python3 -m vmtest"
     assert config.MATRIX.read_text() == matrix.text(kept), "run python3 -m vmtest --matrix"
+
+
+def test_every_tool_has_tests_of_its_own_or_shares_them() -> None:
+    files = {path.stem.removeprefix("test_") for path in (config.REPO / "tests" / "tools").glob("test_*.py")}
+    shared = {tool for family, tools in config.FAMILIES.items() if family in files for tool in tools}
+    assert not config.FAMILIES.keys() - files
+    assert files | shared >= matrix.TOOLS
+
+
+def test_a_shared_test_counts_for_the_tools_that_it_names() -> None:
+    assert matrix.tools_of("opensnoop", "test_x") == ("opensnoop",)
+    assert matrix.tools_of("common_options", "test_x[opensnoop]") == ()
+    assert matrix.tools_of("gone", "test_names") == ("filegone", "filelife")
+    assert matrix.tools_of("gone", "test_filelife_of_a_build") == ("filelife",)
+    assert matrix.tools_of("fs", "test_a_sync[xfs]") == ("xfsslower", "xfsdist")
+    assert matrix.tools_of("fs", "test_commands[xfsdist -m 1]") == ("xfsdist",)
