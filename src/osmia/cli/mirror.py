@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 
+from osmia.cli.page import CLEAR
 from osmia.cli.templates import EventsView, mode_of
 from osmia.events.decode import Decoder
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 
     from osmia.cli.session import Session
     from osmia.lang.mirror import Mirror
-
-#: As clear(1) does on nearly all terminals: the beginning, the screen, and what was scrolled off it.
-CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 
 
 class MirrorView(EventsView):

@@ -15,8 +15,6 @@ from osmia.lang.types import Kernel, KStruct, s32, s64, u8, u32, u64
 
 GendiskPtr = Kernel["struct gendisk"]
 KthreadPtr = Kernel["struct kthread"]
-
-
 SockPtr = Kernel["struct sock"]
 
 
