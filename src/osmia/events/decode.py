@@ -93,7 +93,7 @@ def tail_of(kind: Any) -> Callable[[bytes], Any]:
 
 
 def shown_path(kind: Any) -> Callable[[bytes], str]:
-    """From the raw tail of a ``Path`` to its text, safe for a terminal: half a microsecond for most, a quarter of the general way.
+    """From the raw tail of a ``Path`` to its text, safe for a terminal: half a microsecond for most.
 
     Paths that do not repeat must not cost more than those that are looked up.
     """

@@ -12,6 +12,7 @@ from osmia.errors import OptionError
 from osmia.lang.builtins import cast, exists, read_kernel
 from osmia.lang.maps import Hash
 from osmia.lang.options import option
+from osmia.lang.templates import Col
 from osmia.lang.types import Event, u8, u32, u64
 from osmia.tools._chosen import Given, Numbers
 
@@ -142,6 +143,19 @@ def laddr(e: Any) -> str:
 def raddr(e: Any) -> str:
     """The remote address."""
     return address(e.family, e._raddr, e._raddr_high)
+
+
+def ends_columns(wide: Any, broad: int = 39) -> list[Col]:
+    """Both ends: addresses in columns of 15 places or, with the option ``wide``, of ``broad``; and ports."""
+    narrow = lambda: not wide  # noqa: E731
+    return [
+        Col("laddr", "LADDR", broad, row=laddr, when=wide),
+        Col("laddr", "LADDR", 15, row=laddr, when=narrow),
+        Col("lport", "LPORT", 5, align="<"),
+        Col("raddr", "RADDR", broad, row=raddr, when=wide),
+        Col("raddr", "RADDR", 15, row=raddr, when=narrow),
+        Col("rport", "RPORT", 5, align="<"),
+    ]
 
 
 def ip(family: int) -> str:

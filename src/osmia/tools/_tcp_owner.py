@@ -11,6 +11,7 @@ from osmia.lang.builtins import current
 from osmia.lang.filters import limited, wanted
 from osmia.lang.maps import Hash
 from osmia.lang.pidns import current_process_id
+from osmia.lang.probes import tracepoint
 from osmia.lang.types import Comm, Event, u32, u64
 from osmia.tools._sockets import SockPtr, socket_of
 from osmia.tools._tcp import CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_SENT
@@ -50,3 +51,12 @@ def own(one):
 def accepted(fd):
     """The socket behind a descriptor of the current process, which accept() has just returned."""
     return socket_of(fd).sk
+
+
+@tracepoint("syscalls:sys_exit_accept", "syscalls:sys_exit_accept4")
+def accept(call):
+    """Whoever accepts a connection that is known owns it."""
+    if call.ret >= 0:
+        one = socks.get(accepted(call.ret))
+        if one is not None:
+            own(one)

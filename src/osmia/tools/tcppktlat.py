@@ -12,7 +12,7 @@ from osmia.lang.probes import tp_btf
 from osmia.lang.types import Comm, s32, u8, u32, u64
 from osmia.tools._show import clock, ms
 from osmia.tools._sockets import SockPtr
-from osmia.tools._tcp import Ends, chosen, ends, laddr, locally, raddr, remotely
+from osmia.tools._tcp import Ends, chosen, ends, ends_columns, locally, remotely
 
 
 def least(word):
@@ -82,12 +82,7 @@ tool = event_table(
         Col("pid", "PID", 7, align="<"),
         Col("tid", "TID", 7, align="<"),
         Col("comm", "COMM", 16),
-        Col("laddr", "LADDR", 26, row=laddr, when=wide),
-        Col("laddr", "LADDR", 15, row=laddr, when=lambda: not wide),
-        Col("lport", "LPORT", 5, align="<"),
-        Col("raddr", "RADDR", 26, row=raddr, when=wide),
-        Col("raddr", "RADDR", 15, row=raddr, when=lambda: not wide),
-        Col("rport", "RPORT", 5, align="<"),
+        *ends_columns(wide, 26),
         Col("ns", "MS", show=ms, align="<"),
     ],
 )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from osmia import Col, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf, tracepoint
+from osmia import Col, Ring, event_table, first_of, ktime, option, raw_tracepoint, tp_btf
 from osmia.lang.filters import cgroup, name, pid, uid  # noqa: F401 - options
 from osmia.lang.types import Comm, u32, u64
 from osmia.tools import _journal
@@ -15,6 +15,7 @@ from osmia.tools._tcp import (
     check,
     chosen,
     ends,
+    ends_columns,
     ip,
     ipv4,  # noqa: F401 - an option
     ipv6,  # noqa: F401 - an option
@@ -25,7 +26,7 @@ from osmia.tools._tcp import (
     remotely,
     state,
 )
-from osmia.tools._tcp_owner import accepted, begin, by_owner, own, socks
+from osmia.tools._tcp_owner import accept, begin, by_owner, own, socks  # noqa: F401 - a program
 
 time = option("-T", "--time", help="show the time of day")
 timestamp = option("-t", "--timestamp", help="show seconds since the first row")
@@ -74,14 +75,6 @@ def changed(sk, oldstate, newstate):
         del socks[sk]
 
 
-@tracepoint("syscalls:sys_exit_accept", "syscalls:sys_exit_accept4")
-def accept(call):
-    if call.ret >= 0:
-        one = socks.get(accepted(call.ret))
-        if one is not None:
-            own(one)
-
-
 def log(e):
     """An entry of the journal, with the fields that bcc's tcpstates gives it."""
     family = "IPV4" if e.family == AF_INET else "IPV6"
@@ -112,12 +105,7 @@ tool = event_table(
         Col("pid", "C-PID", 7, align="<"),
         Col("comm", "C-COMM", 16),
         Col("family", "IP", 2, show=ip, when=lambda: wide or csv, align="<"),
-        Col("laddr", "LADDR", 39, row=laddr, when=wide),
-        Col("laddr", "LADDR", 15, row=laddr, when=lambda: not wide),
-        Col("lport", "LPORT", 5, align="<"),
-        Col("raddr", "RADDR", 39, row=raddr, when=wide),
-        Col("raddr", "RADDR", 15, row=raddr, when=lambda: not wide),
-        Col("rport", "RPORT", 5, align="<"),
+        *ends_columns(wide),
         Col("oldstate", "OLDSTATE", 11, row=lambda e: state(e._old)),
         Col("newstate", "-> NEWSTATE", 14, row=lambda e: state(e._new), show="-> {}".format, when=lambda: not csv),
         Col("newstate", "NEWSTATE", 11, row=lambda e: state(e._new), when=csv),
