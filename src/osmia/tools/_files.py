@@ -19,7 +19,10 @@ from osmia.tools._fd import S_IFMT, S_IFREG, file_of, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from osmia.lang.probes import Prog
 
 S_IFSOCK, S_IFIFO = 0o140000, 0o010000  # include/uapi/linux/stat.h
 READ, WRITE = 0, 1
@@ -116,6 +119,20 @@ ENTRIES = (
     enter_read, enter_pread64, enter_readv, enter_preadv, enter_preadv2,
     enter_write, enter_pwrite64, enter_writev, enter_pwritev, enter_pwritev2,
 )  # fmt: skip
+
+
+def leaving(over: Callable[[int, int], None]) -> tuple[Prog, Prog]:
+    """The ends of the calls: ``over(kind, ret)``, a function of the kernel half, for each."""
+
+    @tracepoint(*READS)
+    def leave_read(call):
+        over(READ, call.ret)
+
+    @tracepoint(*WRITES)
+    def leave_write(call):
+        over(WRITE, call.ret)
+
+    return leave_read, leave_write
 
 
 def add_to(one, kind, ret):

@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from osmia import Col, Hash, before_attach, container_of, count_table, current, option, tracepoint
+from osmia import Col, Hash, before_attach, container_of, count_table, current, option
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.types import Event, u32, u64
 from osmia.tools import _files
 from osmia.tools._files import (  # noqa: F401 - programs, options
     ENTRIES,
-    READ,
-    READS,
-    WRITE,
-    WRITES,
     Sums,
     add_to,
     calls,
     kilobytes,
+    leaving,
     order,
     place_of,
     sort,
@@ -43,16 +40,6 @@ counts = Hash[u32, Sums](MOST)
 paths: list[str] = []  # by number
 
 
-@tracepoint(*READS)
-def leave_read(call):
-    count(READ, call.ret)
-
-
-@tracepoint(*WRITES)
-def leave_write(call):
-    count(WRITE, call.ret)
-
-
 def count(kind, ret):
     """Add the call to every directory that is asked for and has the file in it, at any depth."""
     call = calls.pop(current.pid)
@@ -76,6 +63,9 @@ def count(kind, ret):
             one = counts.get(number)
             if one is not None:
                 add_to(one, kind, ret)
+
+
+ENDS = leaving(count)
 
 
 def found():

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from osmia import Col, Ring, current, event_table, ktime, option, tracepoint
+from osmia import Col, Ring, current, event_table, ktime, option
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Str, s64, u32, u64
 from osmia.tools import _files
-from osmia.tools._files import ENTRIES, READ, READS, WRITE, WRITES, calls, shown_name  # noqa: F401 - programs, options
+from osmia.tools._files import ENTRIES, calls, leaving, shown_name  # noqa: F401 - programs
 from osmia.tools._show import elapsed, ms
 
 
@@ -47,16 +47,6 @@ class Slow(Event):
 slow = Ring(Slow)
 
 
-@tracepoint(*READS)
-def leave_read(call):
-    leave(READ, call.ret)
-
-
-@tracepoint(*WRITES)
-def leave_write(call):
-    leave(WRITE, call.ret)
-
-
 def leave(kind, ret):
     call = calls.pop(current.pid)
     if call is None:
@@ -71,6 +61,9 @@ def leave(kind, ret):
         e.ino, e.dev, e.mode = inode.i_ino, inode.i_sb.s_dev, inode.i_mode
         e.pid, e.tid, e.comm = current_process_id(), current_thread_id(), current.comm
         e.name = file.f_path.dentry.d_name.name
+
+
+ENDS = leaving(leave)
 
 
 def prepare():

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from osmia import Col, Hash, count_table, current, option, tracepoint
+from osmia import Col, Hash, count_table, current, option
 from osmia.errors import OptionError
 from osmia.lang.filters import cgroup, name, pid, tid, uid  # noqa: F401 - options
 from osmia.lang.pidns import current_thread_id
@@ -12,13 +12,12 @@ from osmia.tools import _files
 from osmia.tools._files import (  # noqa: F401 - programs, options
     ENTRIES,
     READ,
-    READS,
     WRITE,
-    WRITES,
     Sums,
     add_to,
     calls,
     kilobytes,
+    leaving,
     letter,
     order,
     place_of,
@@ -55,16 +54,6 @@ class File(Event):
 counts = Hash[File, Sums](16384)
 
 
-@tracepoint(*READS)
-def leave_read(call):
-    count(READ, call.ret)
-
-
-@tracepoint(*WRITES)
-def leave_write(call):
-    count(WRITE, call.ret)
-
-
 def count(kind, ret):
     call = calls.pop(current.pid)
     if call is None:
@@ -83,6 +72,9 @@ def count(kind, ret):
         one = counts.get(key)
     if one is not None:
         add_to(one, kind, ret)
+
+
+ENDS = leaving(count)
 
 
 def prepare():
