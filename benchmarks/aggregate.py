@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from in_kernel import STATS, Failed, Tool, adopt, measured
-from measure import Load
+import common
+from in_kernel import measured
+from measure import Failed, Load, Tool, adopt
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEAD = '@raw_tracepoint("sys_enter")\ndef enter(regs, id):\n    if current.comm != "osmia-load":\n        return\n'
@@ -52,23 +51,18 @@ WORKS = {
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure summing up in the kernel.")
-    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
-    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"))
-    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = common.parser("Measure summing up in the kernel.", rounds=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of load in a round (default 1)")
     parser.add_argument("-o", "--output", metavar="FILE")
-    return parser.parse_args()
+    return common.parsed(parser)
 
 
 def tools(args: argparse.Namespace, work: Work) -> list[Tool]:
     """osmia and bpftrace with that work."""
     found = [Tool("osmia", [args.osmia, "-e", f"{work.maps}\n{HEAD}    {work.body}\n"])]
     if args.peers:
-        chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin") or "chroot"
         program = f"rawtracepoint:sys_enter {FILTER} {{ {work.bpftrace} }}"
-        found.append(Tool("bpftrace", [chroot, args.peers, "/usr/bin/bpftrace", "-e", program],
+        found.append(Tool("bpftrace", [*common.in_root(args.peers), "/usr/bin/bpftrace", "-e", program],
                           env={"BPFTRACE_MAX_MAP_KEYS": "262144"}))  # fmt: skip
     return found
 
@@ -99,26 +93,15 @@ def main() -> int:
     args = options()
     adopt()
     out = ["| | | ns an event | osmia is times this | events |", "|---|---|--:|--:|--:|"]
-    with open(STATS) as stream:
-        before = stream.read()
     with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir="/dev/shm") as folder:
         load = f"{folder}/osmia-load"
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", load, f"{HERE}/load.c"], check=True)
+        common.compiled("load", load)
         bare = [Load(load, "call", "-", 0, args.seconds).result()[0] / args.seconds for _ in range(args.rounds)]
         out.append(f"| nothing | no tracing | | | {statistics.median(bare):,.0f}/s |")
-        try:
-            with open(STATS, "w") as stream:
-                stream.write("1")
+        with common.kernel_statistics():
             for name in WORKS:
                 out += rows(name, args, load)
-        finally:
-            with open(STATS, "w") as stream:
-                stream.write(before)
-    text = "\n".join([*out, ""])
-    print(text, end="")
-    if args.output:
-        with open(args.output, "w") as file:
-            file.write(text)
+    common.deliver([*out, ""], args.output)
     return 0
 
 

@@ -26,10 +26,10 @@ import time
 from typing import NamedTuple
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
 from measure import Failed, Load, Tool, adopt, children, environment, left_behind, programs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STATS = "/proc/sys/kernel/bpf_stats_enabled"
 #: tool -> (kind of load, a second, the peers' commands by name); flags make them do the same work
 TOOLS = {
     "opensnoop": ("open", 50_000, {"libbpf-tools": "opensnoop-libbpf", "bpftrace": "opensnoop.bt"}),
@@ -53,24 +53,19 @@ class Cost(NamedTuple):
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what tools cost in the kernel.")
-    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
-    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"))
-    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = common.parser("Measure what tools cost in the kernel.", rounds=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of load in a round (default 2)")
     parser.add_argument("--tools", default=",".join(TOOLS))
     parser.add_argument("-o", "--output", metavar="FILE")
-    return parser.parse_args()
+    return common.parsed(parser)
 
 
 def commands(name: str, args: argparse.Namespace) -> list[Tool]:
     """osmia's tool, and those of the peers that are there."""
     found = [Tool(OSMIA, [args.osmia, name])]
-    chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin") or "chroot"
     for peer, command in TOOLS[name][2].items() if args.peers else ():
         if os.path.exists(f"{args.peers}/usr/sbin/{command}"):
-            found.append(Tool(peer, [chroot, args.peers, f"/usr/sbin/{command}"]))
+            found.append(Tool(peer, [*common.in_root(args.peers), f"/usr/sbin/{command}"]))
     return found
 
 
@@ -165,29 +160,20 @@ def main() -> int:
     adopt()
     out = ["| tool | | ns an event | osmia is times this | programs: runs an event x time (instructions) |",
            "|---|---|--:|--:|---|"]  # fmt: skip
-    with open(STATS) as stream:
-        before = stream.read()
     with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir="/dev/shm") as folder:
         load = f"{folder}/osmia-load"
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", load, f"{HERE}/load.c"], check=True)
+        common.compiled("load", load)
         os.link(load, f"{folder}/osmia-leaf")
         device = disk(folder)
         paths = {"exec": f"{folder}/osmia-leaf", "read": device}
         try:
-            with open(STATS, "w") as stream:
-                stream.write("1")
-            for name in args.tools.split(","):
-                kind = TOOLS[name][0]
-                out += rows(name, rounds(name, args, load, paths.get(kind, "/osmia-bench-missing")))
+            with common.kernel_statistics():
+                for name in args.tools.split(","):
+                    kind = TOOLS[name][0]
+                    out += rows(name, rounds(name, args, load, paths.get(kind, "/osmia-bench-missing")))
         finally:
-            with open(STATS, "w") as stream:
-                stream.write(before)
             subprocess.run(["losetup", "--detach", device], check=True)
-    text = "\n".join([*out, ""])
-    print(text, end="")
-    if args.output:
-        with open(args.output, "w") as file:
-            file.write(text)
+    common.deliver([*out, ""], args.output)
     return 0
 
 

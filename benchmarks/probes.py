@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
 from measure import PATIENCE, Failed, Tool, adopt, children, environment, left_behind
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -41,18 +41,9 @@ COUNT = "n = PerCpuArray[u64](1)\n{where}\ndef count({argument}):\n    n[0] += 1
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what probes of programs cost.")
-    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
-    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"))
-    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = common.parser("Measure what probes of programs cost.", rounds=5)
     parser.add_argument("-o", "--output", metavar="FILE")
-    return parser.parse_args()
-
-
-def compiled(source: str, out: str) -> None:
-    """A C program."""
-    subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", out, "-x", "c", "-"], input=source, text=True, check=True)
+    return common.parsed(parser)
 
 
 def many(size: int) -> str:
@@ -104,10 +95,9 @@ def tools(args: argparse.Namespace, osmia: list[str], bpftrace: str) -> list[Too
     """osmia with ``osmia``, and bpftrace with the probe ``bpftrace``."""
     found = [Tool("osmia", [args.osmia, *osmia])]
     if args.peers:
-        chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin") or "chroot"
         program = bpftrace + ' { @ = count(); } interval:ms:20 { printf("attached\\n"); }'
         # Names are matched against what is beyond the root of the peers, so it sees the programs by a bind mount.
-        found.append(Tool("bpftrace", [chroot, args.peers, "/usr/bin/bpftrace", "-e", program],
+        found.append(Tool("bpftrace", [*common.in_root(args.peers), "/usr/bin/bpftrace", "-e", program],
                           env={"BPFTRACE_MAX_PROBES": "10000", "BPFTRACE_MAX_BPF_PROGS": "10000"}))  # fmt: skip
     return found
 
@@ -117,7 +107,9 @@ def attaching(args: argparse.Namespace, folder: str) -> list[str]:
     out = ["| functions | | attached, ms | end, ms | all detached, ms |", "|--:|---|--:|--:|--:|"]
     for size in SIZES:
         program = f"{folder}/many{size}"
-        compiled(many(size), program)
+        with open(f"{program}.c", "w") as source:
+            source.write(many(size))
+        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", program, f"{program}.c"], check=True)
         found: dict[str, list[tuple[float, float, float]]] = {}
         for number in range(args.rounds):
             for tool in tools(args, ["funccount", "--yes", f"{program}:many_*"], f"uprobe:{program}:many_*"):
@@ -138,8 +130,7 @@ def attaching(args: argparse.Namespace, folder: str) -> list[str]:
 def hits(args: argparse.Namespace, folder: str) -> list[str]:
     """The table of what a hit costs."""
     program = f"{folder}/hits"
-    with open(f"{HERE}/hits.c") as file:
-        compiled(file.read(), program)
+    common.compiled("hits", program)
 
     def run(kind: str, count: int) -> float:
         """ns a call."""
@@ -175,15 +166,12 @@ def main() -> int:
             os.makedirs(inside)
             subprocess.run(["mount", "--bind", folder, inside], check=True)
         try:
-            text = "\n".join([*attaching(args, folder), "", *hits(args, folder), ""])
+            out = [*attaching(args, folder), "", *hits(args, folder), ""]
         finally:
             if inside:
                 subprocess.run(["umount", inside], check=True)
                 os.rmdir(inside)
-    print(text, end="")
-    if args.output:
-        with open(args.output, "w") as file:
-            file.write(text)
+    common.deliver(out, args.output)
     return 0
 
 

@@ -24,10 +24,10 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
 from measure import Failed, Load, Start, Storm, Tool, adopt, calm, start, storm
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STATS = "/proc/sys/kernel/bpf_stats_enabled"
 FLAT_OUT = 0
 #: First starts of a tool: with the object that osmia brought along, and as if it had brought none.
 EMPTY, COMPILING = "empty cache", "compiling"
@@ -48,13 +48,7 @@ TOOLS = {
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure osmia beside its peers.")
-    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
-    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"),
-                        help="the installed command (default: the one of setup.sh, or the one in PATH)")  # fmt: skip
-    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR",
-                        help="root made by peers.sh (default: $OSMIA_PEERS)")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=15, help="starts of each tool (default 15)")
+    parser = common.parser("Measure osmia beside its peers.", rounds=15, each="starts of each tool")
     parser.add_argument("--storms", type=int, default=3, help="storms of each kind (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a storm (default 5)")
     parser.add_argument("--tools", default=",".join(TOOLS), help="which tools' start to measure")
@@ -62,14 +56,7 @@ def options() -> argparse.Namespace:
                         help="before each measurement, wait up to this long for the machine to be idle")  # fmt: skip
     parser.add_argument("--only", choices=("start", "storm", "kernel"), help="this part only")
     parser.add_argument("-o", "--output", help="write the table to this file, too")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("tracing needs root: sudo benchmarks/run.py")
-    if not args.osmia:
-        parser.error("no osmia installed: run ./setup.sh, or give --osmia PATH")
-    if args.peers and not os.path.exists(f"{args.peers}/usr/sbin/opensnoop-libbpf"):
-        parser.error(f"no peers in {args.peers}: make them with benchmarks/peers.sh {args.peers}")
-    return args
+    return common.parsed(parser)
 
 
 class Bench:
@@ -83,7 +70,7 @@ class Bench:
         self.leaf = f"{folder}/osmia-bench-leaf"
         self.calm = self.busy = 0  # measurements at idle moments, and others
         self.missing = "/osmia-bench-missing"  # not in the folder: tmpfs forgets what it looked for in vain
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-o", self.load, f"{HERE}/load.c"], check=True)
+        common.compiled("load", self.load)
         os.link(self.load, self.leaf)
 
     def pause(self) -> None:
@@ -111,8 +98,7 @@ class Bench:
         """The peers of a tool, none where there is no root to run them in."""
         root = self.args.peers
         found = TOOLS[tool][2] if root else []
-        chroot = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot"
-        return [Tool(name, [chroot, root, command], shows) for name, command, shows in found
+        return [Tool(name, [*common.in_root(root), command], shows) for name, command, shows in found
                 if os.path.exists(root + command)]  # fmt: skip
 
 
@@ -205,11 +191,7 @@ def storms(bench: Bench) -> list[str]:
 def kernel(bench: Bench) -> list[str]:
     """The table of what the programs cost in the kernel, by its own statistics."""
     out = ["## In the kernel", "", "| | programs that ran | ns an open | ns a run of each |", "|---|--:|--:|---|"]
-    with open(STATS) as stream:
-        before = stream.read()
-    try:
-        with open(STATS, "w") as stream:
-            stream.write("1")
+    with common.kernel_statistics():
         for tool in [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]:
             runs = [storm(tool, bench.load, "open", bench.missing, 100_000, 1.0, bench.folder)
                     for _ in range(bench.args.storms)]  # fmt: skip
@@ -218,9 +200,6 @@ def kernel(bench: Bench) -> list[str]:
             busy = [(n, ns) for _, n, ns in one.programs if n > one.made // 100]
             each = ", ".join([f"{ns:.0f}" for _, ns in busy])
             out.append(f"| {tool.name} | {len(busy)} | {one.kernel_ns / one.made:.0f} | {each} |")
-    finally:
-        with open(STATS, "w") as stream:
-            stream.write(before)
     return [*out, ""]
 
 
@@ -260,11 +239,7 @@ def main() -> int:
             return 1
     if args.calm:
         out.append(f"{bench.calm} measurements began at an idle moment, {bench.busy} on a busy machine.\n")
-    text = "\n".join(out)
-    print(text)
-    if args.output:
-        with open(args.output, "w") as stream:
-            stream.write(text)
+    common.deliver(out, args.output)
     return 0
 
 

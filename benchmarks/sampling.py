@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ import time
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import common
 from measure import Tool, environment
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -40,27 +40,17 @@ BPFTRACE = "profile:hz:%d { @[kstack, ustack, comm] = count(); }"
 
 def options() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what it costs to be profiled.")
-    installed = os.path.join(os.path.dirname(HERE), ".venv", "bin", "osmia")
-    parser.add_argument("--osmia", default=installed if os.path.exists(installed) else shutil.which("osmia"))
-    parser.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR",
-                        help="root made by peers.sh (default: $OSMIA_PEERS)")  # fmt: skip
-    parser.add_argument("--rounds", type=int, default=1, help="how often (default: 1, which takes a minute)")
+    parser = common.parser("Measure what it costs to be profiled.", rounds=1, each="how often; once takes a minute")
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each is measured (default: 4)")
     parser.add_argument("--keep", metavar="FILE", help="add the numbers to those in this file, and show all of them")
-    args = parser.parse_args()
-    if os.geteuid():
-        parser.error("tracing needs root: sudo benchmarks/sampling.py")
-    if not args.osmia:
-        parser.error("no osmia installed: run ./setup.sh, or give --osmia PATH")
-    return args
+    return common.parsed(parser)
 
 
 def profilers(args: argparse.Namespace, rate: int, folder: str) -> list[tuple[Tool, list[str]]]:
     """Each with the command that shows what it has written, if that is another one."""
     cache = {"OSMIA_CACHE": f"{folder}/cache"}
     found = [(Tool("osmia profile", [args.osmia, "profile", "-f", "-F", str(rate)], None, cache), [""])]
-    root = [shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot", args.peers]
+    root = common.in_root(args.peers)
     if args.peers and os.path.exists(f"{args.peers}/usr/bin/bpftrace"):
         found.append((Tool("bpftrace", [*root, "/usr/bin/bpftrace", "-e", BPFTRACE % rate]), [""]))
     if args.peers and os.path.exists(f"{args.peers}/usr/bin/perf"):
@@ -156,8 +146,7 @@ def main() -> int:
         with open(args.keep, encoding="utf-8") as file:
             found = json.load(file)
     with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir="/dev/shm") as folder:
-        subprocess.run([os.environ.get("CC", "cc"), "-O2", "-static", "-o", f"{folder}/spin", f"{HERE}/spin.c"],
-                       check=True)  # fmt: skip
+        common.compiled("spin", f"{folder}/spin", "-static")
         warm = profilers(args, RATES[0], folder)[0][0]
         run(warm.argv, environment(warm), f"{folder}/shown", lambda: None)  # compiled by now
         for _ in range(args.rounds):
