@@ -18,15 +18,16 @@ DIGEST = "@DIGEST@"  # of the package; the name of its directory
 
 
 def places():
-    """Where caches may be, as osmia.kernel.cache has it."""
+    """Where caches may be: the same as ``osmia.kernel.cache``, which is not unpacked yet, finds (a test compares)."""
     chosen = os.environ.get("OSMIA_CACHE")
     if chosen:
         return [chosen]
+    xdg, home = os.environ.get("XDG_CACHE_HOME") or "", os.environ.get("HOME") or ""
+    base, below = (xdg, "osmia") if xdg.startswith("/") else (home, ".cache/osmia")
     root = os.geteuid() == 0
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or "/", ".cache")
     found = []
-    if home.startswith("/") and not (root and owner(os.path.dirname(home)) != 0):
-        found.append(os.path.join(home, "osmia"))
+    if base.startswith("/") and not (root and owner(base) != 0):
+        found.append(os.path.join(base, below))
     return [*found, "/var/cache/osmia"] if root else found
 
 

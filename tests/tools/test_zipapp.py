@@ -9,11 +9,14 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import REPO, Files, Tool
 from patience import patient
 from prebuilt import installed
+
+from osmia.kernel import cache
 
 pytestmark = [pytest.mark.kernel, pytest.mark.anywhere]
 MAKE = [sys.executable, str(REPO / "backend" / "make_zipapp.py")]
@@ -111,6 +114,33 @@ def test_a_place_that_others_can_write_is_not_used(
     while list((tmp_path / "temporary").iterdir()) and time.monotonic() < end:
         time.sleep(0.05)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.mark.parametrize("as_root", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"OSMIA_CACHE": "/somewhere"}, {"XDG_CACHE_HOME": "/PLACE/xdg", "HOME": "/PLACE"}, {"HOME": "/PLACE"},
+        {"XDG_CACHE_HOME": "relative", "HOME": "/PLACE"}, {"XDG_CACHE_HOME": "/no/such", "HOME": "/PLACE"},
+        {"XDG_CACHE_HOME": "/PLACE/another", "HOME": "/PLACE"}, {"HOME": "/PLACE/another"}, {"HOME": "relative"}, {},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_it_looks_where_everything_else_is_cached(
+    given: dict[str, str], as_root: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xdg").mkdir()
+    (tmp_path / "another").mkdir()
+    os.chown(tmp_path / "another", 12345, -1)
+    for name in ("OSMIA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value.replace("/PLACE", str(tmp_path)))
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if as_root else 4321)
+    source = (REPO / "backend" / "zipapp_main.py").read_text()
+    space: dict[str, Any] = {}
+    exec(source[: source.index("\nif sys.version_info")], space)
+    assert space["places"]() == cache._candidates()
 
 
 def test_no_room_is_one_sentence(pyz: Path, environment: dict[str, str], tmp_path: Path) -> None:
