@@ -11,6 +11,8 @@ import pytest
 
 sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(os.path.dirname(__file__)), "support")]
 
+from disks import loop  # noqa: E402, F401 - a fixture of all tests about disks
+
 
 @pytest.fixture(autouse=True)
 def _no_tool_outlives_its_test() -> Iterator[None]:

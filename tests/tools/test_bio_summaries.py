@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import BLOCK, apart, direct, done, flush, loop  # noqa: F401 - a fixture
+from disks import BLOCK, apart, direct, done, flush
 from harness import Tool, osmia, told
 
 pytestmark = pytest.mark.kernel
@@ -42,7 +42,7 @@ def counts(tool: Tool, label: Any = None) -> list[tuple[int, int]]:
 
 
 @pytest.mark.feature("B13 tools")
-def test_biotop_adds_up(loop: str) -> None:  # noqa: F811
+def test_biotop_adds_up(loop: str) -> None:
     tool = Tool("biotop", "--json", "-d", loop, "600").start()
     before, start = done(loop), time.monotonic()
     direct(loop, apart(READS))
@@ -60,7 +60,7 @@ def test_biotop_adds_up(loop: str) -> None:  # noqa: F811
     assert 0 < sum(r["ms"] * r["count"] for r in rows) < wall * 1000
 
 
-def test_biotop_pages(loop: str) -> None:  # noqa: F811
+def test_biotop_pages(loop: str) -> None:
     tool = Tool("biotop", "-C", "-d", loop, "-r", "1", "600").start()
     direct(loop, apart(31))
     direct(loop, apart(53), write=True)
@@ -73,7 +73,7 @@ def test_biotop_pages(loop: str) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize(("words", "seen"), [(["-p", "{pid}"], True), (["-p", "1"], False), (["-n", "no-such"], False)])
-def test_biotop_filters(loop: str, words: list[str], seen: bool) -> None:  # noqa: F811
+def test_biotop_filters(loop: str, words: list[str], seen: bool) -> None:
     tool = Tool("biotop", "--json", "-d", loop, *[word.format(pid=os.getpid()) for word in words], "600").start()
     direct(loop, apart(29))
     assert sum(row["count"] for row in rows_of(tool.stop())) == (29 if seen else 0)
@@ -82,7 +82,7 @@ def test_biotop_filters(loop: str, words: list[str], seen: bool) -> None:  # noq
 # --- bitesize
 
 
-def test_bitesize_by_program(loop: str) -> None:  # noqa: F811
+def test_bitesize_by_program(loop: str) -> None:
     tool = Tool("bitesize", "--json", "-d", loop).start()
     for size, n in ((512, 3), (BLOCK, 31), (16384, 17), (65536, 7)):
         direct(loop, apart(n, size), size=size)
@@ -91,7 +91,7 @@ def test_bitesize_by_program(loop: str) -> None:  # noqa: F811
     assert set(histograms(tool)) == {COMM}
 
 
-def test_bitesize_as_text(loop: str) -> None:  # noqa: F811
+def test_bitesize_as_text(loop: str) -> None:
     tool = Tool("bitesize", "-d", loop).start()
     direct(loop, apart(13))
     tool.stop()
@@ -112,7 +112,7 @@ def test_bitesize_as_text(loop: str) -> None:  # noqa: F811
         ([n * BLOCK + (n >= 76) * 99 * BLOCK + (n >= 77) * 99 * BLOCK for n in range(101)], 2),
     ],
 )
-def test_biopattern(loop: str, offsets: list[int], random: int) -> None:  # noqa: F811
+def test_biopattern(loop: str, offsets: list[int], random: int) -> None:
     tool = Tool("biopattern", "--json", "-d", loop).start()
     direct(loop, offsets)
     flush(loop)  # is nowhere on the disk, and seeks not
@@ -121,7 +121,7 @@ def test_biopattern(loop: str, offsets: list[int], random: int) -> None:  # noqa
     assert (row["count"], row["bytes"]) == (100, 100 * BLOCK)  # the first one is neither
 
 
-def test_biopattern_as_text(loop: str) -> None:  # noqa: F811
+def test_biopattern_as_text(loop: str) -> None:
     tool = Tool("biopattern", "-d", loop, "600").start()
     direct(loop, [n * BLOCK for n in range(51)])
     tool.stop()
@@ -139,7 +139,7 @@ def test_biopattern_as_text(loop: str) -> None:  # noqa: F811
     [([], READS + WRITES), (["-Q"], READS + WRITES), (["-i", "*R*"], READS), (["-i", "WS*"], 0), (["-i", "W*"], WRITES),
      (["-i", "D"], 0)],
 )  # fmt: skip
-def test_iolatency_counts(loop: str, words: list[str], seen: int) -> None:  # noqa: F811
+def test_iolatency_counts(loop: str, words: list[str], seen: int) -> None:
     tool = Tool("iolatency", "--json", "-d", loop, *words, "600").start()
     direct(loop, apart(READS))
     direct(loop, apart(WRITES), write=True)
@@ -150,7 +150,7 @@ def test_iolatency_counts(loop: str, words: list[str], seen: int) -> None:  # no
     assert total == seen
 
 
-def test_iolatency_has_intervals_and_a_heat_map(loop: str) -> None:  # noqa: F811
+def test_iolatency_has_intervals_and_a_heat_map(loop: str) -> None:
     tool = Tool("iolatency", "-T", "-u", "-d", loop).start()
     direct(loop, apart(7))
     time.sleep(2.2)
@@ -166,7 +166,7 @@ def test_iolatency_has_intervals_and_a_heat_map(loop: str) -> None:  # noqa: F81
 # --- biolatpcts
 
 
-def test_biolatpcts_is_in_the_range_of_what_passed(loop: str) -> None:  # noqa: F811
+def test_biolatpcts_is_in_the_range_of_what_passed(loop: str) -> None:
     tool = Tool("biolatpcts", loop, "-j", "-i", "-1", "-p", "0,50.0,099,100").start()
     start = time.monotonic()
     direct(loop, apart(READS))
@@ -185,7 +185,7 @@ def test_biolatpcts_is_in_the_range_of_what_passed(loop: str) -> None:  # noqa: 
     assert round(record["read"]["100"] * 1e9) == found["read"]["max"]
 
 
-def test_biolatpcts_as_text(loop: str) -> None:  # noqa: F811
+def test_biolatpcts_as_text(loop: str) -> None:
     tool = Tool("biolatpcts", f"/dev/{loop}", "-i", "1", "-w", "after-rq-alloc").start()
     direct(loop, apart(17), write=True)
     time.sleep(1.2)
@@ -197,7 +197,7 @@ def test_biolatpcts_as_text(loop: str) -> None:  # noqa: F811
     assert set(lines[1][1:]) == {"-"}
 
 
-def test_biolatpcts_ends_when_it_has_started(loop: str) -> None:  # noqa: F811
+def test_biolatpcts_ends_when_it_has_started(loop: str) -> None:
     run = osmia("biolatpcts", loop, "-i", "0")
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
 
@@ -206,7 +206,7 @@ def test_biolatpcts_ends_when_it_has_started(loop: str) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_what_bcc_documents_is_taken(loop: str, command: str) -> None:  # noqa: F811
+def test_what_bcc_documents_is_taken(loop: str, command: str) -> None:
     number = Path(f"/sys/block/{loop}/dev").read_text().strip().split(":")[1]
     words = shlex.split(command.replace("sdc", loop).replace("NUMBER", number).replace("181", str(os.getpid())))
     tool = Tool(*words).start().stop()
@@ -228,7 +228,7 @@ def test_what_bcc_documents_is_taken(loop: str, command: str) -> None:  # noqa: 
         (["biolatpcts", "{loop}", "-i", "-3"], "no interval"),
     ],
 )
-def test_wrong_options_are_one_sentence(loop: str, args: list[str], text: str) -> None:  # noqa: F811
+def test_wrong_options_are_one_sentence(loop: str, args: list[str], text: str) -> None:
     run = osmia(*[word.format(loop=loop) for word in args])
     assert run.returncode == 2 and run.stdout == ""
     assert text in run.stderr and len(run.stderr.splitlines()) == 1, run.stderr

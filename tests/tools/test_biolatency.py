@@ -4,60 +4,19 @@
 from __future__ import annotations
 
 import json
-import mmap
-import os
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from beyond import Beyond
-from harness import Tool, in_background, loop_device, osmia
+from disks import SEES_THE_BEGINNING, buffered, direct, done, row, seen
+from harness import Tool, in_background, osmia
 from patience import PATIENCE, patient
 
 pytestmark = pytest.mark.kernel
 
 READS = 211
-BLOCK = 4096
-
-
-_beyond: list[Beyond] = []
-
-
-@pytest.fixture
-def loop() -> Iterator[str]:
-    with loop_device(8) as name:
-        time.sleep(0.1)  # what looks at new disks has looked
-        major, minor = map(int, Path(f"/sys/block/{name}/dev").read_text().split(":"))
-        with Beyond("block:block_rq_complete", f"dev == {major << 20 | minor}") as beyond:
-            _beyond[:] = [beyond]
-            yield name
-
-
-def seen(requests: int) -> tuple[int, int]:
-    """How many of so many requests to the loop device a program can have counted."""
-    return _beyond[0].leaves(requests)
-
-
-def done(disk: str) -> int:
-    """Requests that the kernel has counted for ``disk``: reads, writes, discards, flushes."""
-    words = [int(w) for w in Path(f"/sys/block/{disk}/stat").read_text().split()]
-    return words[0] + words[4] + (words[11] if len(words) > 11 else 0) + (words[15] if len(words) > 15 else 0)
-
-
-def direct(disk: str, count: int, *, write: bool = False, pause: float = 0.0, size: int = BLOCK) -> None:
-    """``count`` direct reads (or writes) of ``size`` bytes each, one after the other."""
-    fd = os.open(f"/dev/{disk}", (os.O_WRONLY if write else os.O_RDONLY) | os.O_DIRECT)
-    buffer = mmap.mmap(-1, size)
-    try:
-        for number in range(count):
-            offset = number * size % (4 << 20)
-            moved = os.pwritev(fd, [buffer], offset) if write else os.preadv(fd, [buffer], offset)
-            assert moved == size
-            time.sleep(pause)
-    finally:
-        os.close(fd)
 
 
 def blocks(text: str, section: str) -> list[tuple[str, int]]:
@@ -84,7 +43,7 @@ def test_total_equals_the_disks_own_count(loop: str) -> None:
     """``osmia biolatency -D 1 3`` during direct reads."""
     tool = Tool("biolatency", "-D", "1", "3").start()
     before = done(loop)
-    work = in_background(direct, loop, READS)
+    work = in_background(direct, loop, row(READS))
     tool.wait(patient(15))
     work.join(5)
     assert done(loop) - before == READS
@@ -97,8 +56,8 @@ def test_total_equals_the_disks_own_count(loop: str) -> None:
 def test_without_D_there_is_one_histogram(loop: str) -> None:
     tool = Tool("biolatency", "-d", loop).start()
     before = done(loop)
-    direct(loop, READS)
-    direct(loop, 17, write=True)
+    direct(loop, row(READS))
+    direct(loop, row(17), write=True)
     delta = done(loop) - before
     tool.stop()
     assert delta == READS + 17
@@ -111,15 +70,7 @@ def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
     """Buffered writes and reads are merged into larger requests: the count is the disk's, not the pages'."""
     tool = Tool("biolatency", *options, "-D").start()
     before = done(loop)
-    with open(f"/dev/{loop}", "r+b", buffering=0) as device:
-        for _ in range(64):
-            device.write(b"x" * 65536)
-        os.fdatasync(device.fileno())
-        os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        device.seek(0)
-        while device.read(1 << 20):
-            pass
-    time.sleep(0.2)
+    buffered(loop)
     delta = done(loop) - before
     tool.stop()
     # The empty flush itself is no request to the driver; the kernel counts it as a write.
@@ -132,7 +83,7 @@ def test_merged_requests_count_once(loop: str, options: list[str]) -> None:
 def test_intervals_add_up(loop: str) -> None:
     tool = Tool("biolatency", "-D", "1").start()
     before = done(loop)
-    direct(loop, READS, pause=0.01)
+    direct(loop, row(READS), pause=0.01)
     tool.stop()
     assert done(loop) - before == READS
     counts = [count for key, count in blocks(tool.stdout, "disk") if key == loop]
@@ -141,8 +92,8 @@ def test_intervals_add_up(loop: str) -> None:
 
 def test_flags_name_the_operation(loop: str) -> None:
     tool = Tool("biolatency", "-F", "-d", loop).start()
-    direct(loop, 31)
-    direct(loop, 13, write=True)
+    direct(loop, row(31))
+    direct(loop, row(13), write=True)
     tool.stop()
     found = dict(blocks(tool.stdout, "flags"))
     reads = sum(n for key, n in found.items() if key.endswith("Read"))
@@ -153,7 +104,7 @@ def test_flags_name_the_operation(loop: str) -> None:
 
 def test_json(loop: str) -> None:
     tool = Tool("biolatency", "-j", "-D", "-d", loop).start()
-    direct(loop, READS)
+    direct(loop, row(READS))
     tool.stop()
     found = [json.loads(line) for line in tool.stdout.splitlines()]
     text = json.dumps(found)
@@ -175,7 +126,7 @@ def json_counts(value: object) -> Iterator[int]:
 
 def test_extension_gives_average_and_total(loop: str) -> None:
     tool = Tool("biolatency", "-e", "-d", loop).start()
-    direct(loop, 101)
+    direct(loop, row(101))
     tool.stop()
     found = re.search(r"avg = (\d+) usecs, total: (\d+) usecs, count: (\d+)", tool.stdout)
     assert found and int(found[3]) in seen(101) and int(found[1]) == int(found[2]) // int(found[3])
@@ -183,7 +134,7 @@ def test_extension_gives_average_and_total(loop: str) -> None:
 
 def test_milliseconds_and_timestamp(loop: str) -> None:
     tool = Tool("biolatency", "-mT", "-d", loop, "1", "1").start()
-    direct(loop, 11)
+    direct(loop, row(11))
     tool.wait(patient(10))
     assert "     msecs               : count     distribution" in tool.stdout
     assert re.search(r"^\d\d:\d\d:\d\d\s*$", tool.stdout, re.M)
@@ -202,7 +153,7 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
         tool = Tool("biolatency", "-Qe", "-d", loop).start()
         before = read_milliseconds(loop)
         start = time.monotonic()
-        direct(loop, 3000)
+        direct(loop, row(3000))
         wall = 1000 * (time.monotonic() - start)
         spent = read_milliseconds(loop) - before
         tool.stop()
@@ -222,8 +173,6 @@ def test_latency_is_the_kernels_own_measure(loop: str) -> None:
 #: What may pass between the kernel's reading of the clock and the tool's, per request: on an emulated processor the
 #: programs themselves take a millisecond.
 TRACING_MS = 0.01 if PATIENCE == 1 else 1.5
-#: block_io_start came with 6.5 (5a80bd075f3b).
-SEES_THE_BEGINNING = Path("/sys/kernel/tracing/events/block/block_io_start").exists()
 
 
 def read_milliseconds(disk: str) -> int:

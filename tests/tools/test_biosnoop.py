@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import BLOCK, SEES_THE_BEGINNING, apart, direct, done, flush, loop  # noqa: F401 - a fixture
+from disks import BLOCK, SEES_THE_BEGINNING, apart, buffered, direct, done, flush
 from harness import Tool, osmia
 
 pytestmark = pytest.mark.kernel
@@ -28,7 +28,7 @@ def requests(tool: Tool) -> list[dict[str, Any]]:
 
 
 @pytest.mark.feature("B13 tools")
-def test_each_request_is_a_row(loop: str) -> None:  # noqa: F811
+def test_each_request_is_a_row(loop: str) -> None:
     tool = Tool("biosnoop", "--json", "-d", loop).start()
     before, start = done(loop), time.monotonic_ns()
     direct(loop, apart(READS))
@@ -47,7 +47,7 @@ def test_each_request_is_a_row(loop: str) -> None:  # noqa: F811
     assert [e["ts"] for e in found] == sorted(e["ts"] for e in found)
 
 
-def test_the_table(loop: str) -> None:  # noqa: F811
+def test_the_table(loop: str) -> None:
     tool = Tool("biosnoop", "-QP", "-d", loop).start()
     direct(loop, [0, BLOCK, 2 * BLOCK, 100 * BLOCK])
     tool.stop()
@@ -62,19 +62,11 @@ def test_the_table(loop: str) -> None:  # noqa: F811
     assert rows[0].startswith("0.000000")
 
 
-def test_buffered_requests_are_merged_and_count_once(loop: str) -> None:  # noqa: F811
+def test_buffered_requests_are_merged_and_count_once(loop: str) -> None:
     """Many pages become few requests; with the flush at the end they are as many as the disk has counted."""
     tool = Tool("biosnoop", "--json", "-d", loop).start()
     before = done(loop)
-    with open(f"/dev/{loop}", "r+b", buffering=0) as device:
-        for _ in range(64):
-            device.write(b"x" * 65536)
-        os.fdatasync(device.fileno())
-        os.posix_fadvise(device.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        device.seek(0)
-        while device.read(1 << 20):
-            pass
-    time.sleep(0.2)
+    buffered(loop)
     delta = done(loop) - before
     found = requests(tool.stop())
     assert sum(e["bytes"] for e in found if e["type"] == "W") == 64 * 65536
@@ -82,7 +74,7 @@ def test_buffered_requests_are_merged_and_count_once(loop: str) -> None:  # noqa
     assert len(found) == delta < 64 * 16
 
 
-def test_a_flush_is_what_was_asked_for_and_the_command(loop: str) -> None:  # noqa: F811
+def test_a_flush_is_what_was_asked_for_and_the_command(loop: str) -> None:
     """The process's request, which waits for it, and the command to the disk, which the kernel makes by itself."""
     tool = Tool("biosnoop", "--json", "-d", loop).start()
     before = done(loop)
@@ -99,7 +91,7 @@ def test_a_flush_is_what_was_asked_for_and_the_command(loop: str) -> None:  # no
     assert {e["sector"] for e in commands} == {0}
 
 
-def test_writeback_is_the_kernels(loop: str) -> None:  # noqa: F811
+def test_writeback_is_the_kernels(loop: str) -> None:
     """Pages that nobody waits for: what the kernel's thread works at stands in place of its number."""
     subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", f"/dev/{loop}"], check=True)
     with tempfile.TemporaryDirectory() as place:
@@ -133,14 +125,14 @@ def test_writeback_is_the_kernels(loop: str) -> None:  # noqa: F811
         (["-m", "100000"], False),
     ],
 )
-def test_filters(loop: str, filters: list[str], seen: bool) -> None:  # noqa: F811
+def test_filters(loop: str, filters: list[str], seen: bool) -> None:
     words = [word.format(pid=os.getpid(), comm=COMM[:8]) for word in filters]
     tool = Tool("biosnoop", "--json", "-d", loop, *words).start()
     direct(loop, apart(31))
     assert len(requests(tool.stop())) == (31 if seen else 0)
 
 
-def test_who_issues_a_request_is_not_who_made_it(loop: str) -> None:  # noqa: F811
+def test_who_issues_a_request_is_not_who_made_it(loop: str) -> None:
     """With the filter on the kernel's workers nothing of ours is theirs, though they hand it to the driver."""
     with suppress(OSError):  # a loop device may have none
         Path(f"/sys/block/{loop}/queue/scheduler").write_text("mq-deadline")
@@ -152,7 +144,7 @@ def test_who_issues_a_request_is_not_who_made_it(loop: str) -> None:  # noqa: F8
     assert [e for e in requests(tool.stop()) if e["bytes"]] == [] or not SEES_THE_BEGINNING
 
 
-def test_the_disk_alone(loop: str) -> None:  # noqa: F811
+def test_the_disk_alone(loop: str) -> None:
     """Without -d every disk is there; a path will do as a name."""
     everything = Tool("biosnoop", "--json", "-p", str(os.getpid())).start()
     by_path = Tool("biosnoop", "--json", "-d", f"/dev/{loop}").start()
@@ -161,7 +153,7 @@ def test_the_disk_alone(loop: str) -> None:  # noqa: F811
     assert len([e for e in requests(everything.stop()) if e["disk"] == loop]) == 17
 
 
-def test_a_command(loop: str) -> None:  # noqa: F811
+def test_a_command(loop: str) -> None:
     read = "import mmap, os, sys; fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT); b = mmap.mmap(-1, 4096)\n" \
            "for n in range(19): os.preadv(fd, [b], n * 8192)"  # fmt: skip
     done_ = osmia("biosnoop", "-d", loop, "-c", f"{sys.executable} -c '{read}' /dev/{loop}")

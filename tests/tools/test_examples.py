@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from disks import direct, row
 from harness import EXAMPLES, REPO, Tool, loop_device, workload
 from patience import PATIENCE, patient
-from test_biolatency import direct
 
 pytestmark = pytest.mark.kernel
 
@@ -36,8 +36,8 @@ def test_examples_are_short_and_explained() -> None:
 @pytest.mark.feature("B12 examples")
 def test_bitehist() -> None:
     with loop_device(8) as disk, example("bitehist") as tool:
-        direct(disk, 101, size=4096)
-        direct(disk, 53, size=65536)
+        direct(disk, row(101, 4096), size=4096)
+        direct(disk, row(53, 65536), size=65536)
     rows = {(int(a), int(b)): int(n) for a, b, n in re.findall(r"(\d+) -> (\d+)\s*: (\d+)\s*\|", tool.stdout)}
     # Other disks may be busy too; the backing file's own requests are as large as the loop device's.
     assert rows[4, 7] >= 101 and rows[64, 127] >= 53

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from disks import apart, direct, flush, loop  # noqa: F401 - a fixture
+from disks import apart, direct, flush
 from harness import Tool, eventually, osmia
 
 pytestmark = pytest.mark.kernel
@@ -43,7 +43,7 @@ def array(member: str) -> Iterator[str]:
 
 
 @pytest.mark.feature("B13 tools")
-def test_flushes_of_any_device(loop: str) -> None:  # noqa: F811
+def test_flushes_of_any_device(loop: str) -> None:
     """Each fdatasync of a device is a flush; reads and writes are none."""
     tool = Tool("mdflush", "-a", "--json", "-p", str(os.getpid())).start()
     direct(loop, apart(31))
@@ -56,7 +56,7 @@ def test_flushes_of_any_device(loop: str) -> None:  # noqa: F811
     assert {(event["pid"], event["comm"], event["bytes"]) for event in found} == {(os.getpid(), COMM, 0)}
 
 
-def test_the_table(loop: str) -> None:  # noqa: F811
+def test_the_table(loop: str) -> None:
     tool = Tool("mdflush", "-a", "-p", str(os.getpid())).start()
     flush(loop)
     tool.stop()
@@ -67,7 +67,7 @@ def test_the_table(loop: str) -> None:  # noqa: F811
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {os.getpid()} +{re.escape(COMM)} +{loop}", row)
 
 
-def test_other_devices_are_left_out(loop: str) -> None:  # noqa: F811
+def test_other_devices_are_left_out(loop: str) -> None:
     tool = Tool("mdflush").start()
     flush(loop)
     tool.stop()
@@ -78,14 +78,14 @@ def test_other_devices_are_left_out(loop: str) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("words", "seen"), [(["--uid", "0"], True), (["-n", "nobody-has-this"], False), (["-p", "1"], False)]
 )
-def test_filters(loop: str, words: list[str], seen: bool) -> None:  # noqa: F811
+def test_filters(loop: str, words: list[str], seen: bool) -> None:
     tool = Tool("mdflush", "-a", "--json", *words).start()
     flush(loop)
     tool.stop()
     assert any(event.get("device") == loop for event in tool.records()) == seen
 
 
-def test_an_array(loop: str) -> None:  # noqa: F811
+def test_an_array(loop: str) -> None:
     """The array is asked by us, and asks its disk by itself, which is not shown."""
     subprocess.run(["modprobe", "-aq", "md_mod", "raid1"], check=False)
     if not NEW_ARRAY.exists():
