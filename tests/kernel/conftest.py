@@ -6,17 +6,13 @@ from __future__ import annotations
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 
+import prebuilt
 import pytest
 
 from osmia.obj.elf import parse_object
 from osmia.obj.spec import ObjectSpec
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
-import prebuilt
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,18 +8,14 @@ the ``--hypothesis-seed`` that pytest prints to get the same modules.
 from __future__ import annotations
 
 import os
-import pathlib
 import random
 import sys
 from contextlib import ExitStack
 
 import pytest
+from generated import INPUTS, RESULT, modules
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
-from generated import INPUTS, RESULT, modules
 from kernel_code import running, signed
 from reduce import reduce
 from sources import module

@@ -7,14 +7,10 @@ import ctypes
 import os
 import pathlib
 import subprocess
-import sys
 import threading
 import time
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import Running, running, signed, wait_for
 from needs import needs
 

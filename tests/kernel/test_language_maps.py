@@ -7,15 +7,10 @@ must end up with what the live ones hold.
 
 from __future__ import annotations
 
-import pathlib
 import random
-import sys
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import running, signed
 from sources import module
 

@@ -4,14 +4,9 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import re
-import sys
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import compile_module, running
 from sources import module
 

@@ -3,13 +3,7 @@
 
 from __future__ import annotations
 
-import pathlib
-import sys
-
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import compile_module, running, signed
 from needs import needs
 from sources import module

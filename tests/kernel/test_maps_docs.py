@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import os
 import pathlib
-import sys
 import textwrap
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import running
 from needs import needs
 

@@ -4,16 +4,11 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import struct
-import sys
 import time
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from driven import as_python, driven
 from kernel_code import module, running
 from needs import needs

@@ -7,12 +7,8 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from kernel_code import compile_module, module
 from needs import needs
 

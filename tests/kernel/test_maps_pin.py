@@ -6,13 +6,9 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from driven import driven
 
 from osmia import Array, Hash, open_map, s32, u32, u64

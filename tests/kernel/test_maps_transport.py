@@ -6,15 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from driven import as_python, driven
 from kernel_code import running
 from needs import needs

@@ -8,9 +8,11 @@ version: on a newer kernel the same answer is a failure.
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,3 +102,29 @@ def needs_tracepoint(name: str, since: str) -> None:
     if older_than(since):
         pytest.skip(f"{name} since {since}, this is {os.uname().release}")
     pytest.fail(f"this kernel is not older than {since}, but has no tracepoint {name}")
+
+
+def built(option: str, module: str) -> bool:
+    """Whether the kernel was built with ``CONFIG_option``, into itself or as a module that is on this machine.
+
+    What a kernel's configuration is it says itself, or the distribution in /boot; where neither does, a module that is
+    there still shows it.
+    """
+    release = os.uname().release
+    text = ""
+    for path, opener in (("/proc/config.gz", gzip.open), (f"/boot/config-{release}", open)):
+        with suppress(OSError), opener(path, "rt", encoding="ascii", errors="replace") as file:
+            text = text or file.read()
+    if f"CONFIG_{option}=y\n" in text:
+        return True
+    modules = ""
+    with suppress(OSError), open(f"/lib/modules/{release}/modules.dep", encoding="ascii") as file:
+        modules = file.read()
+    return f"/{module}.ko" in modules
+
+
+def skip_unbuilt(option: str, module: str, what: str) -> None:
+    """Skip because ``what`` is missing; fail if the kernel was built with it."""
+    if built(option, module):
+        pytest.fail(f"{what}, but the kernel was built with CONFIG_{option}, or has the module {module}")
+    pytest.skip(what)

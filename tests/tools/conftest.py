@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-sys.path[:0] = [os.path.dirname(__file__), os.path.join(os.path.dirname(os.path.dirname(__file__)), "support")]
+sys.path.insert(0, os.path.dirname(__file__))
 
-from disks import loop  # noqa: E402, F401 - a fixture of all tests about disks
+from disks import loop  # noqa: F401 - a fixture of all tests about disks
 
 
 @pytest.fixture(autouse=True)

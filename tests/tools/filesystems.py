@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from harness import eventually, loop_device
+from needs import skip_unbuilt
 
 FIFREEZE, FITHAW = 0xC0045877, 0xC0045878  # include/uapi/linux/fs.h
 
@@ -40,7 +40,7 @@ def known(system: str) -> bool:
 def mounted(system: str) -> Iterator[Path]:
     """A new file system of that kind on a loop device."""
     if not known(system):
-        pytest.skip(f"this kernel has no {system}")
+        skip_unbuilt(f"{system.upper()}_FS", system, f"this kernel has no {system}")
     command, megabytes = MAKE[system]
     with loop_device(megabytes) as device, tempfile.TemporaryDirectory(prefix=f"osmia-{system}-") as place:
         subprocess.run([*command, f"/dev/{device}"], check=True, stdout=subprocess.DEVNULL)

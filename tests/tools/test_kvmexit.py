@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from harness import REPO, Tool, osmia, workload
+from needs import skip_unbuilt
 
 from osmia import machine
 from osmia.kernel import tracefs
@@ -86,7 +87,9 @@ def test_names_are_the_kernels(isa: int, number: int, name: str) -> None:
 
 def kvm() -> None:
     if not tracefs.exists("kvm", "kvm_exit"):
-        pytest.skip("KVM is not loaded, so there is no kvm:kvm_exit")
+        subprocess.run(["modprobe", "-q", "kvm"], check=False)
+    if not tracefs.exists("kvm", "kvm_exit"):
+        skip_unbuilt("KVM", "kvm", "KVM is not loaded, so there is no kvm:kvm_exit")
 
 
 @pytest.mark.kernel
@@ -119,6 +122,7 @@ def userspace(tmp_path: Path) -> str:
     """The tool as a file, for exits to user space."""
     kvm()
     if subprocess.run([workload("guest"), "1"], capture_output=True, check=False).returncode:
+        assert not os.access("/dev/kvm", os.R_OK | os.W_OK), "there is /dev/kvm, so a guest can be made"
         pytest.skip("no guest can be made here")
     text = (REPO / "src" / "osmia" / "tools" / "kvmexit.py").read_text()
     text = text.replace('@tracepoint("kvm:kvm_exit")', '@tracepoint("kvm:kvm_userspace_exit")')

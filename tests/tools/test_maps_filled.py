@@ -12,11 +12,8 @@ from pathlib import Path
 
 import pytest
 from harness import Tool, environment, osmia
-from patience import patient
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 from needs import needs
+from patience import patient
 
 pytestmark = [pytest.mark.kernel, pytest.mark.vm]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from disks import apart, direct, flush
 from harness import Tool, eventually, osmia
+from needs import skip_unbuilt
 
 pytestmark = pytest.mark.kernel
 
@@ -89,7 +90,7 @@ def test_an_array(loop: str) -> None:
     """The array is asked by us, and asks its disk by itself, which is not shown."""
     subprocess.run(["modprobe", "-aq", "md_mod", "raid1"], check=False)
     if not NEW_ARRAY.exists():
-        pytest.skip("a kernel without md")
+        skip_unbuilt("BLK_DEV_MD", "md_mod", "a kernel without md")
     with array(loop) as name:
         tool = Tool("mdflush", "--json").start()
         for _ in range(FLUSHES):

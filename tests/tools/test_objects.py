@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from harness import APART, EXAMPLES, SPECIFIED, bpffs, osmia
 from harness import TOOLS as ALIKE
-from needs import needs, needs_tracepoint
+from needs import needs, needs_tracepoint, skip_unbuilt
 
 from osmia.kernel import tracefs
 from osmia.load import cookies
@@ -34,7 +34,10 @@ def test_bpftool_loads_the_object(unit: str, tmp_path: Path) -> None:
     if unit in TRACEPOINTS:
         needs_tracepoint(*TRACEPOINTS[unit])
     if unit in MODULES and not tracefs.exists(*MODULES[unit]):
-        pytest.skip(f"the module {MODULES[unit][0]} is not loaded")
+        subprocess.run(["modprobe", "-q", MODULES[unit][0]], check=False)
+    if unit in MODULES and not tracefs.exists(*MODULES[unit]):
+        module = MODULES[unit][0]
+        skip_unbuilt(module.upper(), module, f"the module {module} is not loaded")
     made = tmp_path / "unit.bpf.o"
     run = osmia("compile", unit, "-o", str(made))
     assert run.returncode == 0, run.stderr

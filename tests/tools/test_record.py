@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,6 @@ from typing import Any
 import pytest
 from harness import Files, Tool, environment, eventually, loop_device, osmia, osmia_command, workload
 from patience import PATIENCE, patient
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 from recordings import read
 
 pytestmark = pytest.mark.kernel

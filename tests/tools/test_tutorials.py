@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 from harness import REPO, environment
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 from patience import patient
 
 pytestmark = [pytest.mark.kernel, pytest.mark.vm]

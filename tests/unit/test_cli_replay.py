@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 from recordings import EVENTS, header, made, read, span
 
 from osmia import Hash, log2_hist

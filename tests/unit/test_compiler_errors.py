@@ -10,12 +10,8 @@ from __future__ import annotations
 import ast
 import pathlib
 import re
-import sys
 
 import pytest
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-
 from golden import PLACE, cases, error_of, front_end, rendered
 from sources import module
 

@@ -8,15 +8,11 @@ import io
 import json
 import random
 import struct
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 from recordings import EVENTS, KINDS, header, made, places, read, span
 
 from osmia import Hash, PerCpuHash, linear_hist, log2_hist, loglin_hist

@@ -10,14 +10,12 @@ import sys
 import zlib
 from pathlib import Path
 
+import prebuilt
 import pytest
 
 from osmia.cli import shipped
 from osmia.obj.elf import parse_object
 from osmia.version import __version__
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-import prebuilt
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.anywhere

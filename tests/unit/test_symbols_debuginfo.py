@@ -7,11 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-
 import prebuilt
+import pytest
 
 from osmia.compiler.ktypes import Kernel
 from osmia.obj.btf import Btf

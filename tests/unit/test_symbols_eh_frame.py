@@ -10,14 +10,10 @@ import random
 import re
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-
 import prebuilt
+import pytest
 from elf_maker import ARM64, Maker
 from needs import only_on
 

@@ -8,15 +8,11 @@ import lzma
 import os
 import random
 import struct
-import sys
 import zlib
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-
 import elf_maker
+import pytest
 from elf_maker import CODE_ADDRESS, CODE_OFFSET, IFUNC, LOCAL, OBJECT, WEAK, Maker
 
 from osmia.errors import NotFound, NotSupported, OsmiaError, UserError

@@ -12,12 +12,9 @@ import sys
 import zlib
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-
 import elf_maker
 import prebuilt
+import pytest
 from elf_maker import CODE_ADDRESS, DATA_ADDRESS, IFUNC, LOCAL, OBJECT, WEAK, Maker
 
 from osmia.errors import UserError

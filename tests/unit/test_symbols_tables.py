@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import random
 import struct
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-
 from elf_maker import CODE_ADDRESS, Maker
 
 from osmia.errors import UserError

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-
 from elf_maker import ARM64, CODE_ADDRESS, CODE_OFFSET, DATA_ADDRESS, DATA_OFFSET, OBJECT, Maker
 from hypothesis import given
 from hypothesis import strategies as st

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS / "support"), str(TESTS / "tools")]
+sys.path.insert(0, str(TESTS / "tools"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
