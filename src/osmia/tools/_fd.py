@@ -12,6 +12,11 @@ from __future__ import annotations
 from osmia.lang.builtins import cast, current, exists, read_kernel
 from osmia.lang.types import u64
 
+#: Where the calls end that read and write, write back, and open a file.
+READS = tuple([f"syscalls:sys_exit_{name}" for name in ("read", "pread64", "readv", "preadv", "preadv2")])
+WRITES = tuple([f"syscalls:sys_exit_{name}" for name in ("write", "pwrite64", "writev", "pwritev", "pwritev2")])
+SYNCS = ("syscalls:sys_exit_fsync", "syscalls:sys_exit_fdatasync")
+OPENS = tuple([f"syscalls:sys_exit_{name}" for name in ("openat", "open", "openat2", "creat")])
 OVERLAYFS = 0x794C7630  # include/uapi/linux/magic.h
 #: Of ``file.f_inode.i_mode``: include/uapi/linux/stat.h.
 S_IFMT, S_IFREG, S_IFDIR, S_IFSOCK = 0o170000, 0o100000, 0o040000, 0o140000

@@ -15,7 +15,7 @@ from osmia.lang.maps import Hash
 from osmia.lang.options import option
 from osmia.lang.probes import tracepoint
 from osmia.lang.types import Event, Kernel, s32, u32, u64
-from osmia.tools._fd import S_IFMT, S_IFREG, file_of, kind_of
+from osmia.tools._fd import READS, S_IFMT, S_IFREG, WRITES, file_of, kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 S_IFSOCK, S_IFIFO = 0o140000, 0o010000  # include/uapi/linux/stat.h
 READ, WRITE = 0, 1
-#: Tracepoints of the calls' ends.
-READS = tuple([f"syscalls:sys_exit_{name}" for name in ("read", "pread64", "readv", "preadv", "preadv2")])
-WRITES = tuple([f"syscalls:sys_exit_{name}" for name in ("write", "pwrite64", "writev", "pwritev", "pwritev2")])
 
 #: Set before the load: whether files that are not regular count, whether times matter, and the one kind of call that
 #: counts (-1: both).

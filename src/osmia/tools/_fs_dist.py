@@ -9,6 +9,7 @@ from osmia.lang.options import option
 from osmia.lang.probes import tracepoint
 from osmia.lang.templates import Histogram, histogram
 from osmia.lang.types import u32
+from osmia.tools._fd import OPENS, READS, SYNCS, WRITES
 from osmia.tools._fs import EBADF, FSYNC, GETATTR, NAMES, OPEN, SYSTEMS, magic, opened, ops, positions, tracing
 from osmia.tools._fs_stat import is_on_it, stats
 from osmia.tools._show import seconds
@@ -27,10 +28,7 @@ def add(kind, start):
     took[kind].add((ktime() - start) // (1_000_000 if in_milliseconds else 1000))
 
 
-@tracepoint("syscalls:sys_exit_read", "syscalls:sys_exit_readv", "syscalls:sys_exit_pread64",
-            "syscalls:sys_exit_preadv", "syscalls:sys_exit_preadv2", "syscalls:sys_exit_write",
-            "syscalls:sys_exit_writev", "syscalls:sys_exit_pwrite64", "syscalls:sys_exit_pwritev",
-            "syscalls:sys_exit_pwritev2", "syscalls:sys_exit_fsync", "syscalls:sys_exit_fdatasync")  # fmt: skip
+@tracepoint(*READS, *WRITES, *SYNCS)
 def leave(call):
     """An operation of a file that was open before; without access, the file system was not asked."""
     op = ops.get(current.pid)
@@ -40,8 +38,7 @@ def leave(call):
         del ops[current.pid]
 
 
-@tracepoint("syscalls:sys_exit_openat", "syscalls:sys_exit_open", "syscalls:sys_exit_openat2",
-            "syscalls:sys_exit_creat", "syscalls:sys_exit_open_by_handle_at")  # fmt: skip
+@tracepoint(*OPENS, "syscalls:sys_exit_open_by_handle_at")
 def leave_open(call):
     op = ops.get(current.pid)
     if op is not None:

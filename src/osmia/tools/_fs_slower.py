@@ -10,7 +10,7 @@ from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.probes import tracepoint
 from osmia.lang.templates import Col, EventTable, event_table
 from osmia.lang.types import Comm, Event, Str, s64, u8, u32, u64
-from osmia.tools._fd import file_of, name_of
+from osmia.tools._fd import OPENS, READS, SYNCS, WRITES, file_of, name_of
 from osmia.tools._fs import (
     AT_POSITION,
     EBADF,
@@ -62,10 +62,7 @@ class Slow(Event):
 slow = Ring(Slow)
 
 
-@tracepoint("syscalls:sys_exit_read", "syscalls:sys_exit_readv", "syscalls:sys_exit_pread64",
-            "syscalls:sys_exit_preadv", "syscalls:sys_exit_preadv2", "syscalls:sys_exit_write",
-            "syscalls:sys_exit_writev", "syscalls:sys_exit_pwrite64", "syscalls:sys_exit_pwritev",
-            "syscalls:sys_exit_pwritev2", "syscalls:sys_exit_fsync", "syscalls:sys_exit_fdatasync")  # fmt: skip
+@tracepoint(*READS, *WRITES, *SYNCS)
 def leave(call):
     op = ops.get(current.pid)
     if op is not None:
@@ -94,8 +91,7 @@ def long_enough(ns):
     return not min_ns or ns > min_ns
 
 
-@tracepoint("syscalls:sys_exit_openat", "syscalls:sys_exit_open", "syscalls:sys_exit_openat2",
-            "syscalls:sys_exit_creat", "syscalls:sys_exit_open_by_handle_at")  # fmt: skip
+@tracepoint(*OPENS, "syscalls:sys_exit_open_by_handle_at")
 def leave_open(call):
     op = ops.get(current.pid)
     if op is None:

@@ -9,7 +9,7 @@ from osmia import Col, Ring, current, event_table, ktime, option, tracepoint
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import Comm, Event, Strs, u32, u64
-from osmia.tools._fd import created, file_of
+from osmia.tools._fd import OPENS, created, file_of
 from osmia.tools._gone import DELETE, ENDS, ENTRIES, EXCHANGE, RENAME, RMDIR, absolute, add_paths, asked  # noqa: F401 - programs
 from osmia.tools._paths import add_names
 from osmia.tools._show import clock
@@ -38,9 +38,7 @@ class Life(Event):
 lives = Ring(Life)
 
 
-@tracepoint(
-    "syscalls:sys_exit_openat", "syscalls:sys_exit_open", "syscalls:sys_exit_openat2", "syscalls:sys_exit_creat",
-)  # fmt: skip
+@tracepoint(*OPENS)
 def opened(call):
     if call.ret >= 0 and wanted() and created(call.ret):
         with lives.reserve() as e:

@@ -8,7 +8,7 @@ import time
 from osmia import Col, PerCpuArray, PerThread, count_table, tracepoint
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.types import u32, u64
-from osmia.tools._fd import created
+from osmia.tools._fd import OPENS, READS, SYNCS, WRITES, created
 
 READ, WRITE, FSYNC, OPEN, CREATE, UNLINK, MKDIR, RMDIR = range(8)
 WHAT = ("READ", "WRITE", "FSYNC", "OPEN", "CREATE", "UNLINK", "MKDIR", "RMDIR")
@@ -19,33 +19,25 @@ calls = PerCpuArray[u64](8)
 removing = PerThread[u32]()  # the flags of unlinkat(), until it returns
 
 
-@tracepoint(
-    "syscalls:sys_exit_read", "syscalls:sys_exit_pread64", "syscalls:sys_exit_readv", "syscalls:sys_exit_preadv",
-    "syscalls:sys_exit_preadv2",
-)  # fmt: skip
+@tracepoint(*READS)
 def read(call):
     if call.ret != -EBADF and wanted():
         calls[READ] += 1
 
 
-@tracepoint(
-    "syscalls:sys_exit_write", "syscalls:sys_exit_pwrite64", "syscalls:sys_exit_writev", "syscalls:sys_exit_pwritev",
-    "syscalls:sys_exit_pwritev2",
-)  # fmt: skip
+@tracepoint(*WRITES)
 def write(call):
     if call.ret != -EBADF and wanted():
         calls[WRITE] += 1
 
 
-@tracepoint("syscalls:sys_exit_fsync", "syscalls:sys_exit_fdatasync")
+@tracepoint(*SYNCS)
 def fsync(call):
     if call.ret != -EBADF and wanted():
         calls[FSYNC] += 1
 
 
-@tracepoint(
-    "syscalls:sys_exit_openat", "syscalls:sys_exit_open", "syscalls:sys_exit_openat2", "syscalls:sys_exit_creat",
-)  # fmt: skip
+@tracepoint(*OPENS)
 def opened(call):
     if call.ret >= 0 and wanted():
         calls[OPEN] += 1
