@@ -38,6 +38,8 @@ def _arguments() -> argparse.Namespace:
     add("--matrix", action="store_true", help="only make docs/support_matrix.md anew from the kept results")
     add("--again", action="store_true",
         help="only what failed in the kept results, or what is named; that then replaces the same tests' results")
+    add("--rest", action="store_true", help="only what has no result yet or failed; what a run has got to is kept, "
+                                            "also if it was broken off")
     add("--jobs", type=int, default=1, metavar="N", help="so many guests at once; each keeps about a CPU busy")
     add("--kvm", action="store_true", help="use the processor's virtualisation instead of emulation")
     add("paths", nargs="*", metavar="PATH", help="only these test files; results are then not kept")
@@ -112,7 +114,8 @@ def _guest(kernel: config.Kernel, wanted: list[config.Boot], args: argparse.Name
         share = folder / "run" / f"{kernel.name}-{one.name}{mine}"
         _forget(folder / "run", f"{kernel.name}-{one.name}-*")
         say = lambda text, told=told: _say(told + text)  # noqa: E731
-        records = boot.run(unpacked, chosen, share, extra, kvm=args.kvm, jobs=args.jobs, say=say)
+        ended = merge.settled(kernel.name, one.name) if args.rest else []
+        records = boot.run(unpacked, chosen, share, extra, ended, kvm=args.kvm, jobs=args.jobs, say=say)
         good &= _finish(kernel.name, one.name, unpacked.version, records, time.monotonic() - began, args)
         say(f"log: {share / 'serial.log'}")
     return good
@@ -158,14 +161,15 @@ def _finish(kernel: str, name: str, version: str, records: list[dict[str, Any]],
     counts = {word: sum(r["outcome"] == word for r in tests) for word in ("passed", "failed", "skipped")}
     _say(f"{told}{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped in {seconds:.0f} s")
     ended = any(r.get("event") == "finished" for r in records)
-    if ended and _kept(args):
-        merge.keep(kernel, name, version, records, again=args.again, paths=args.paths)
+    if (ended or args.rest) and _kept(args):
+        merge.keep(kernel, name, version, records, again=args.again or args.rest,
+                   paths=() if args.rest else args.paths)
     return ended and not failed and bool(tests)
 
 
 def _kept(args: argparse.Namespace) -> bool:
     """Whether the results are such that they are kept."""
-    return not args.k and (args.again or not args.paths)
+    return not args.k and (args.again or args.rest or not args.paths)
 
 
 def last_line(text: str) -> str:

@@ -75,9 +75,9 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
-def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], *, kvm: bool,
-        jobs: int, say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
-    """Boot ``kernel``, run the tests of ``boot``, and give the result lines.
+def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], ended: list[str], *,
+        kvm: bool, jobs: int, say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
+    """Boot ``kernel``, run the tests of ``boot`` but those that have ``ended`` before, and give the result lines.
 
     ``share`` is emptied first and holds everything afterwards: the serial
     log, the results, the kernel's messages.  Problem: the guest did not come
@@ -86,6 +86,7 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
     """
     with turn(jobs, say):
         command, env = _prepare(kernel, boot, share, pytest_args, kvm)
+        (share / "results.jsonl").write_text("".join(json.dumps({"before": True, "id": id}) + "\n" for id in ended))
         for left in reversed(range(config.BOOTS_AT_MOST)):
             why = _booted(command, env, share, say)
             if enough.is_set() or not left or not died(share / "results.jsonl"):
@@ -100,7 +101,7 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
                       f"the whole log is {share / 'serial.log'}")  # fmt: skip
     if why:
         records.append({"event": "died", "why": why})
-    return records
+    return [record for record in records if "before" not in record]
 
 
 def _booted(command: list[str], env: dict[str, str], share: Path, say: Callable[[str], None]) -> str:

@@ -29,7 +29,8 @@ PROGRAMS = ("sh", "bash", "bpftool", "setpriv", "losetup", "mount", "umount", "u
             "timeout", "modprobe", "insmod", "rmmod", "ip", "sync", "touch", "head", "seq", "uname")  # fmt: skip
 _LEFT_OUT = shutil.ignore_patterns(
     "__pycache__", "site-packages", "test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "config-*",
-    "turtledemo", "mypy", "mypyc", "*__mypyc*.so", "pip", "ruff", "setuptools", "grimp", "rich", "*.dist-info.orig",
+    "turtledemo", "pyarrow*", "mypy", "mypyc", "*__mypyc*.so", "pip", "ruff", "setuptools", "grimp", "rich",
+    "*.dist-info.orig",
 )  # fmt: skip
 
 

@@ -69,6 +69,13 @@ def failed(kernel: str, boot: str) -> list[str]:
     return [id for id, entry in tests.items() if entry["outcome"] == "failed"]
 
 
+def settled(kernel: str, boot: str) -> list[str]:
+    """The tests that need not run again: those that have passed or were skipped in the kept results."""
+    path = place(kernel, boot)
+    tests = json.loads(path.read_text())["tests"] if path.exists() else {}
+    return [id for id, entry in tests.items() if entry["outcome"] != "failed"]
+
+
 def kept() -> list[dict[str, Any]]:
     """All kept results."""
     return [json.loads(path.read_text()) for path in sorted(config.RESULTS.glob("*.json"))]

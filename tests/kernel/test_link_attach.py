@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import prebuilt
 import pytest
 from needs import needs, older_than
 from patience import PATIENCE, patient
@@ -170,7 +171,7 @@ def _program_ids() -> set[int]:
 
 _LEAVER = """
 import os, sys, time
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1].split(os.pathsep)
 import conftest
 from osmia.link import attach
 from osmia.link.detach import leave
@@ -193,9 +194,8 @@ print(time.monotonic(), flush=True)
 
 
 def _run_leaver(way: str) -> tuple[float, int, int]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _LEAVER, os.path.dirname(__file__), way], stdout=subprocess.PIPE, text=True
-    )
+    places = os.pathsep.join([os.path.dirname(__file__), str(prebuilt.TESTS / "support")])
+    process = subprocess.Popen([sys.executable, "-c", _LEAVER, places, way], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     text = process.stdout.read()  # ends when nobody holds the pipe any more
     status = process.wait(timeout=patient(30))

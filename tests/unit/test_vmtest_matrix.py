@@ -95,6 +95,8 @@ def test_what_failed_is_run_again_and_replaced(tmp_path: Path, monkeypatch: pyte
     assert {id: entry["outcome"] for id, entry in merge.kept()[0]["tests"].items()} == {
         "t.py::a[x]": "passed", "t.py::a[y]": "skipped", "t.py::b": "passed",
     }  # fmt: skip
+    merge.keep("6.1", "plain", "6.1-1", [booted, record("t.py::b", "failed", "no")], again=True)
+    assert merge.settled("6.1", "plain") == ["t.py::a[x]", "t.py::a[y]"] and merge.settled("5.10", "plain") == []
     merge.keep("6.1", "plain", "6.1-1", [booted, record("t.py::c")], again=True, paths=["t.py"])
     assert list(merge.kept()[0]["tests"]) == ["t.py::c"]
 
