@@ -92,7 +92,7 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
             if enough.is_set() or not left or not died(share / "results.jsonl"):
                 break
             say(f"the guest died ({why or 'qemu ended'}): once more, for what remains")
-    for big in ("python.tar", "tree.tar"):
+    for big in ("python.tar", "tree.tar", "prebuilt.tar"):
         (share / big).unlink(missing_ok=True)
     records = read(share / "results.jsonl")
     if not any(r.get("event") == "booted" for r in records):
@@ -144,7 +144,7 @@ def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args
         archive, python = image.python_archive(config.cache())
     os.link(archive, share / "python.tar")
     image.tree_archive(share / "tree.tar")
-    image.prebuild(share / "prebuilt", python)
+    image.prebuild(share / "prebuilt.tar", python)
     job = {"set": {**config.LIGHTER, "OSMIA_TEST_PATIENCE": str(1 if kvm else config.PATIENCE)},
            "select": boot.select, "pytest": pytest_args, "paths": list(boot.paths)}  # fmt: skip
     (share / "job.json").write_text(json.dumps(job))

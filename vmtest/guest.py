@@ -27,9 +27,8 @@ def main() -> int:
     env = {
         **os.environ, "TMPDIR": "/run/osmia-vm/tmp", "HOME": "/run/osmia-vm/tmp", "PYTHONPATH": f"{os.getcwd()}/src",
         "OSMIA_VM": "1", "OSMIA_VM_RESULTS": str(share / "results.jsonl"), "PYTHONDONTWRITEBYTECODE": "1",
-        "OSMIA_TEST_PREBUILT": str(share / "prebuilt"), "LC_ALL": "C.UTF-8", **job["set"],
+        "OSMIA_TEST_PREBUILT": "/run/osmia-vm/prebuilt", "LC_ALL": "C.UTF-8", **job["set"],
     }  # fmt: skip
-    _copy_prebuilt(env)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "vmtest.plugin", "-p", "no:cacheprovider",
                "--basetemp=/run/osmia-vm/tmp/pytest", "-m", job["select"], *job["pytest"], *job["paths"]]  # fmt: skip
     env["PYTHONPATH"] += f":{os.getcwd()}"
@@ -38,12 +37,6 @@ def main() -> int:
     (share / "dmesg.txt").write_bytes(subprocess.run(["dmesg"], capture_output=True, check=False).stdout)
     (share / "status").write_text(f"{status}\n")
     return status
-
-
-def _copy_prebuilt(env: dict[str, str]) -> None:
-    """Programs run from memory and not from the host's disk."""
-    subprocess.run(["cp", "-r", env["OSMIA_TEST_PREBUILT"], "/run/osmia-vm/prebuilt"], check=True)
-    env["OSMIA_TEST_PREBUILT"] = "/run/osmia-vm/prebuilt"
 
 
 def _facts(share: Path) -> None:

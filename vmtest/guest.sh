@@ -9,9 +9,10 @@ export PATH
 memory=/run/osmia-vm
 mkdir -p $memory
 mount -t tmpfs -o mode=755,size=1500m tmpfs $memory
-mkdir $memory/python $memory/tree $memory/tmp
+mkdir $memory/python $memory/tree $memory/prebuilt $memory/tmp
 tar -b 1024 -xf "$share"/python.tar -C $memory/python
 tar -b 1024 -xf "$share"/tree.tar -C $memory/tree
+tar -b 1024 -xf "$share"/prebuilt.tar -C $memory/prebuilt
 while read -r number place; do
     mount --bind "$memory/python/$number" "$place"
 done <$memory/python/mounts

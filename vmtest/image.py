@@ -139,14 +139,16 @@ def _tar(stage: Path, target: Path) -> None:
 
 def prebuild(target: Path, python: str) -> None:
     """Compile the tests' C programs here: a compiler over 9p on an emulated CPU takes minutes."""
-    target.mkdir(parents=True, exist_ok=True)
     script = (
         "import sys; sys.path[:0] = ['tests/support']\n"
         "import prebuilt\n"
         "prebuilt.build_all(sys.argv[1])\n"
     )  # fmt: skip
-    done = subprocess.run([python, "-c", script, str(target)], cwd=config.REPO, capture_output=True, text=True,
-                          check=False)  # fmt: skip
+    with tempfile.TemporaryDirectory(dir=target.parent) as name:
+        done = subprocess.run([python, "-c", script, name], cwd=config.REPO, capture_output=True, text=True,
+                              check=False)  # fmt: skip
+        if done.returncode == 0:
+            _tar(Path(name), target)
     if done.returncode:
         raise Problem(f"cannot compile the tests' programs: {done.stderr.strip()[-400:]}",
                       "install gcc, libc6-dev and clang")  # fmt: skip
