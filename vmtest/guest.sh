@@ -13,6 +13,9 @@ mkdir $memory/python $memory/tree $memory/prebuilt $memory/tmp
 tar -b 1024 -xf "$share"/python.tar -C $memory/python
 tar -b 1024 -xf "$share"/tree.tar -C $memory/tree
 tar -b 1024 -xf "$share"/prebuilt.tar -C $memory/prebuilt
+# Tools run as a wheel brings them: to compile one takes seconds here.  What the compiler makes is tested by tests/kernel.
+[ -e $memory/tree/src/osmia/data/objects ] ||
+    ln -s $memory/prebuilt/installed/osmia/data/objects $memory/tree/src/osmia/data/objects
 while read -r number place; do
     mount --bind "$memory/python/$number" "$place"
 done <$memory/python/mounts

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from kernel_code import running
@@ -32,6 +33,46 @@ def enter(call):
     seen[6] = 1 if leader and leader.pid == current.task.pid else 0
     seen[7] += 1
 """
+
+
+IN_A_LOOP = """
+seen = Array[u64](3)
+
+@tracepoint("syscalls:sys_enter_getpgid")
+def enter(call):
+    if current.tgid != PID or call.pid != 4242:
+        return
+    up, leader, ids = current.task.real_parent, current.task.group_leader, current.task.fs
+    for i in range(10_000):
+        if not up.pid or up == leader or not ids.users:
+            break
+        seen[0] = up.tgid
+        seen[1] += 1
+        up = up.real_parent
+    seen[2] += 1
+"""
+
+
+def ancestors() -> list[int]:
+    """Of this process, the nearest first; threads that started one count with their process."""
+    found, pid = [], os.getppid()
+    while pid:
+        found.append(pid)
+        status = Path(f"/proc/{pid}/status").read_text()
+        pid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+    return found
+
+
+def test_pointers_in_a_loop() -> None:
+    """What starts as a pointer of the current task's, read or changed by the rounds."""
+    with running(IN_A_LOOP.replace("PID", str(os.getpid()))) as it:
+        it.attach("enter")
+        for _ in range(7):
+            with pytest.raises(ProcessLookupError):
+                os.getpgid(4242)
+        seen = [it.module.seen[number] for number in range(3)]
+    up = ancestors()
+    assert seen == [up[-1], 7 * len(up), 7]
 
 
 @pytest.mark.parametrize("tracked", [True, False])

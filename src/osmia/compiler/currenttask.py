@@ -5,6 +5,8 @@ Since 5.11 (3ca1032ab7ab) a helper gives the task as an object that the verifier
 tracks, and its fields, and those of what its pointers lead to, are plain loads; a program of
 180 ns that read one field by a helper that copies takes 50 less.  Older kernels have
 the number of its address only.  Both ways are in the program, and the verifier removes one.
+Numbers only: a pointer read so would stay one that the verifier tracks, also as a variable
+of a loop, where it refuses the arithmetic that keeps it from walking each round.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _PACKETS = ("socket_filter", "xdp", "tc")
 
 
 def field(fn: Fn, node: ast.Attribute) -> Val | None:
-    """The value of ``node`` if it is a number or pointer that is reached from ``current.task``; else None."""
+    """The value of ``node`` if it is a number that is reached from ``current.task``; else None."""
     names: list[str] = []
     at: ast.AST = node
     while isinstance(at, ast.Attribute):
@@ -58,8 +60,7 @@ def _either(fn: Fn, direct: tuple[Val, list[tir.Stmt]], by_helper: tuple[Val, li
     local = fn.local(kind, "task")
     for value, block in (direct, by_helper):
         with fn.into(block):
-            expr = value.exprs[0]
-            fn.set(local, tir.Convert(kind, fn.loc, expr, kind) if isinstance(expr.type, tir.Ptr) else expr)
+            fn.set(local, value.exprs[0])
     has = fn.cmp("ne", tir.CoreEnum(tir.U64, fn.loc, _ENUM, _ENUMERATOR, consts.BPF_FUNC_get_current_task_btf,
                                     "exists"), fn.num(0, False))  # fmt: skip
     fn.if_(has, direct[1], by_helper[1])
@@ -77,7 +78,7 @@ def _allowed(fn: Fn) -> bool:
 
 
 def _path(task: KT, names: list[str]) -> list[tuple[tir.KField, KT]] | None:
-    """The fields one after the other; None unless only structures lie between, and a number or pointer at the end."""
+    """The fields one after the other; None unless only structures lie between, and a number at the end."""
     path: list[tuple[tir.KField, KT]] = []
     kind = task
     for name in names:
@@ -88,4 +89,4 @@ def _path(task: KT, names: list[str]) -> list[tuple[tir.KField, KT]] | None:
             return None
         path.append(found)
         kind = found[1]
-    return None if kind.kind in ("struct", "union", "array", "float") else path
+    return None if kind.kind in ("ptr", "struct", "union", "array", "float") else path

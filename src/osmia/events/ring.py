@@ -55,10 +55,10 @@ class Ring:
         self.wakeups = wakeups
         self._mask = size - 1
         self._last = 0.0
-        # The consumer's page is ours to write; the producer's page and the data, mapped twice in a row so that
-        # no span ever wraps, are the kernel's.
+        # The consumer's page is ours to write, the producer's page and the data are the kernel's.  The kernel would
+        # map the data twice in a row, so that no record is ever cut; but all of a mapping counts as our memory.
         self._consumer_map = bpf.map_memory(fd, _PAGE, writable=True)
-        self._data_map = bpf.map_memory(fd, _PAGE + 2 * size, _PAGE)
+        self._data_map = bpf.map_memory(fd, _PAGE + size, _PAGE)
         self._consumer = memoryview(self._consumer_map).cast("Q")
         whole = memoryview(self._data_map)
         self._producer = whole[:_PAGE].cast("Q")
@@ -88,16 +88,29 @@ class Ring:
         if not available:
             return None
         start = position & self._mask
-        length = self._committed(start, min(available, max(limit, HEADER)))
+        wanted, room = min(available, max(limit, HEADER)), self.size - start
+        length = self._committed(start, min(wanted, room))
+        while 0 < length < wanted and room < wanted:  # the record across the ring's end, then on from its beginning
+            at = start + length & self._mask
+            more = self._committed(at, min(wanted - length, self.size - at))
+            if not more or length + more > wanted:
+                break
+            length += more
         self._last = time.monotonic()
         if not length:
             return None
-        span = bytes(self._data[start : start + length])
+        if length <= room:
+            span = bytes(self._data[start : start + length])
+        else:  # on at the beginning of the ring
+            span = b"".join((self._data[start:], self._data[: length - room]))
         self._consumer[0] = position + length
         return span
 
     def _committed(self, start: int, wanted: int) -> int:
-        """Bytes of committed records from ``start``: all of one size, or else as a walk finds them."""
+        """Bytes of committed records from ``start``: all of one size, or else as a walk finds them.
+
+        No record begins later than ``wanted`` bytes from there; the only one may end later.
+        """
         data = self._data
         first = int.from_bytes(data[start : start + 4], "little")
         if first & BUSY:
