@@ -42,6 +42,7 @@ COUNT = "n = PerCpuArray[u64](1)\n{where}\ndef count({argument}):\n    n[0] += 1
 def options() -> argparse.Namespace:
     """The command line."""
     parser = common.parser("Measure what probes of programs cost.", rounds=5)
+    parser.add_argument("--only", choices=("attach", "hits"), help="this table only")
     parser.add_argument("-o", "--output", metavar="FILE")
     return common.parsed(parser)
 
@@ -160,13 +161,15 @@ def main() -> int:
     """The whole run; the exit status."""
     args = options()
     adopt()
-    with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(prefix="osmia-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         inside = f"{args.peers}{folder}" if args.peers else ""
         if inside:
             os.makedirs(inside)
             subprocess.run(["mount", "--bind", folder, inside], check=True)
         try:
-            out = [*attaching(args, folder), "", *hits(args, folder), ""]
+            parts = {"attach": attaching, "hits": hits}
+            chosen = [part for name, part in parts.items() if args.only in (None, name)]
+            out = [line for part in chosen for line in (*part(args, folder), "")]
         finally:
             if inside:
                 subprocess.run(["umount", inside], check=True)

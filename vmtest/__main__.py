@@ -42,6 +42,9 @@ def _arguments() -> argparse.Namespace:
                                             "also if it was broken off")
     add("--jobs", type=int, default=1, metavar="N", help="so many guests at once; each keeps about a CPU busy")
     add("--kvm", action="store_true", help="use the processor's virtualisation instead of emulation")
+    add("--cpus", type=int, default=config.CPUS, metavar="N", help=f"CPUs of a guest (default {config.CPUS})")
+    add("--exec", default="", metavar="COMMAND",
+        help="in place of the tests run this in the checkout's copy in the guest, by sh; what it prints is shown")
     add("paths", nargs="*", metavar="PATH", help="only these test files; results are then not kept")
     return parser.parse_args()
 
@@ -110,15 +113,28 @@ def _guest(kernel: config.Kernel, wanted: list[config.Boot], args: argparse.Name
         told = f"{kernel.name} {one.name}: "
         _say(f"{told}{unpacked.package} {unpacked.version}")
         # A run of chosen tests has a directory of its own, so that several may wait for their turn.
-        mine = f"-{os.getpid()}" if args.k or args.paths else ""
+        mine = f"-{os.getpid()}" if args.k or args.paths or args.exec else ""
         share = folder / "run" / f"{kernel.name}-{one.name}{mine}"
         _forget(folder / "run", f"{kernel.name}-{one.name}-*")
         say = lambda text, told=told: _say(told + text)  # noqa: E731
         ended = merge.settled(kernel.name, one.name) if args.rest else []
-        records = boot.run(unpacked, chosen, share, extra, ended, kvm=args.kvm, jobs=args.jobs, say=say)
+        job = boot.Job(chosen, extra, ended, args.exec, args.cpus, args.kvm)
+        records = boot.run(unpacked, job, share, jobs=args.jobs, say=say)
+        if args.exec:
+            good &= _shown(told, records, share / "output.txt")
+            continue
         good &= _finish(kernel.name, one.name, unpacked.version, records, time.monotonic() - began, args)
         say(f"log: {share / 'serial.log'}")
     return good
+
+
+def _shown(told: str, records: list[dict[str, Any]], output: Path) -> bool:
+    """What the guest's command has printed; whether it ended well."""
+    _say(output.read_text(errors="replace") if output.exists() else f"{told}no output")
+    status = next((r["status"] for r in records if r.get("event") == "finished"), None)
+    if status != 0:
+        _say(f"{told}" + ("the guest died" if status is None else f"ended with status {status}"))
+    return status == 0
 
 
 def _forget(folder: Path, pattern: str) -> None:
@@ -169,7 +185,7 @@ def _finish(kernel: str, name: str, version: str, records: list[dict[str, Any]],
 
 def _kept(args: argparse.Namespace) -> bool:
     """Whether the results are such that they are kept."""
-    return not args.k and (args.again or args.rest or not args.paths)
+    return not args.k and not args.exec and (args.again or args.rest or not args.paths)
 
 
 def last_line(text: str) -> str:
@@ -193,7 +209,8 @@ def main() -> int:
             good = _native(args)
         else:
             boot.check_tools()
-            wanted = [b for b in config.BOOTS if not args.boot or b.name in args.boot]
+            boots = args.boot or (["plain"] if args.exec else [b.name for b in config.BOOTS])
+            wanted = [b for b in config.BOOTS if b.name in boots]
             good = _guests(wanted, args)
         if _kept(args):
             matrix.write(config.MATRIX)

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +32,18 @@ LOCK = Path(tempfile.gettempdir()) / "osmia-vm.lock"
 #: Set to end all guests of this process.
 enough = threading.Event()
 _preparing = threading.Lock()  # of the archives that all guests share
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a guest does: the tests of ``boot`` but those that have ``ended`` before, or a ``command`` instead."""
+
+    boot: config.Boot
+    pytest: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    command: str = ""
+    cpus: int = config.CPUS
+    kvm: bool = False
 
 
 def vng() -> str:
@@ -75,9 +88,9 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
-def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], ended: list[str], *,
-        kvm: bool, jobs: int, say: Callable[[str], None]) -> list[dict[str, Any]]:  # fmt: skip
-    """Boot ``kernel``, run the tests of ``boot`` but those that have ``ended`` before, and give the result lines.
+def run(kernel: fetch.Unpacked, job: Job, share: Path, *, jobs: int, say: Callable[[str], None]
+        ) -> list[dict[str, Any]]:  # fmt: skip
+    """Boot ``kernel``, do the job, and give the result lines.
 
     ``share`` is emptied first and holds everything afterwards: the serial
     log, the results, the kernel's messages.  Problem: the guest did not come
@@ -85,8 +98,8 @@ def run(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: lis
     a "finished" line are those of a guest that died too often.
     """
     with turn(jobs, say):
-        command, env = _prepare(kernel, boot, share, pytest_args, kvm)
-        (share / "results.jsonl").write_text("".join(json.dumps({"before": True, "id": id}) + "\n" for id in ended))
+        command, env = _prepare(kernel, job, share)
+        (share / "results.jsonl").write_text("".join(json.dumps({"before": True, "id": id}) + "\n" for id in job.ended))
         for left in reversed(range(config.BOOTS_AT_MOST)):
             why = _booted(command, env, share, say)
             if enough.is_set() or not left or not died(share / "results.jsonl"):
@@ -135,8 +148,7 @@ def died(results: Path) -> bool:
     return True
 
 
-def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args: list[str], kvm: bool
-             ) -> tuple[list[str], dict[str, str]]:  # fmt: skip
+def _prepare(kernel: fetch.Unpacked, job: Job, share: Path) -> tuple[list[str], dict[str, str]]:
     """Fill the shared directory; the command that boots the guest, and its environment."""
     shutil.rmtree(share, ignore_errors=True)
     share.mkdir(parents=True)
@@ -145,13 +157,15 @@ def _prepare(kernel: fetch.Unpacked, boot: config.Boot, share: Path, pytest_args
     os.link(archive, share / "python.tar")
     image.tree_archive(share / "tree.tar")
     image.prebuild(share / "prebuilt.tar", python)
-    job = {"set": {**config.LIGHTER, "OSMIA_TEST_PATIENCE": str(1 if kvm else config.PATIENCE)},
-           "select": boot.select, "pytest": pytest_args, "paths": list(boot.paths)}  # fmt: skip
-    (share / "job.json").write_text(json.dumps(job))
+    boot = job.boot
+    told = {"set": {**config.LIGHTER, "OSMIA_TEST_PATIENCE": str(1 if job.kvm else config.PATIENCE)},
+            "select": boot.select, "pytest": job.pytest, "paths": list(boot.paths),
+            "command": job.command}  # fmt: skip
+    (share / "job.json").write_text(json.dumps(told))
     shutil.copy(HERE / "guest.sh", share / "guest.sh")
     inside = " ".join(["sh", str(share / "guest.sh"), str(share), str(config.REPO), python, "job.json"])
     command = [
-        vng(), "--run", str(kernel.vmlinuz), *([] if kvm else ["--disable-kvm"]), "--cpus", str(config.CPUS),
+        vng(), "--run", str(kernel.vmlinuz), *([] if job.kvm else ["--disable-kvm"]), "--cpus", str(job.cpus),
         "--memory", config.MEMORY, f"--rwdir={share}", *([f"--append={boot.append}"] if boot.append else []),
         "-v", "--", inside,
     ]  # fmt: skip

@@ -33,16 +33,36 @@ def main() -> int:
                "--basetemp=/run/osmia-vm/tmp/pytest", "-m", job["select"], *job["pytest"], *job["paths"]]  # fmt: skip
     env["PYTHONPATH"] += f":{os.getcwd()}"
     _facts(share)
-    status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+    if job["command"]:
+        status = _command(job["command"], env, share)
+    else:
+        status = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, check=False).returncode
     (share / "dmesg.txt").write_bytes(subprocess.run(["dmesg"], capture_output=True, check=False).stdout)
     (share / "status").write_text(f"{status}\n")
     return status
 
 
+def _command(command: str, env: dict[str, str], share: Path) -> int:
+    """One command in place of the tests; ``python`` and ``osmia`` are the tests' and this checkout's."""
+    own = Path("/run/osmia-vm/tmp/bin")
+    own.mkdir()
+    (own / "osmia").write_text(f'#!/bin/sh\nexec {sys.executable} -m osmia.cli.main "$@"\n')
+    (own / "osmia").chmod(0o755)
+    where = f"{own}:{Path(sys.executable).parent}:{env['PATH']}"
+    with (share / "output.txt").open("wb") as output:
+        status = subprocess.run(["sh", "-c", command], env={**env, "PATH": where}, stdin=subprocess.DEVNULL,
+                                stdout=output, stderr=subprocess.STDOUT, check=False).returncode  # fmt: skip
+    _record(share, event="finished", status=status)
+    return status
+
+
 def _facts(share: Path) -> None:
-    facts = {"release": os.uname().release, "version": os.uname().version, "cpus": os.cpu_count()}
+    _record(share, event="booted", release=os.uname().release, version=os.uname().version, cpus=os.cpu_count())
+
+
+def _record(share: Path, **words: object) -> None:
     with (share / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"event": "booted", **facts}) + "\n")
+        file.write(json.dumps(words) + "\n")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_a_guest_that_died_is_booted_again(share: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(boot, "_prepare", lambda *_: (command, dict(os.environ)))
     said: list[str] = []
     kernel: Any = SimpleNamespace(release="1.2")
-    records = boot.run(kernel, config.BOOTS[0], share, [], ["settled"], kvm=False, jobs=1, say=said.append)
+    records = boot.run(kernel, boot.Job(config.BOOTS[0], ended=["settled"]), share, jobs=1, say=said.append)
     outcomes = [(r["id"], r["outcome"]) for r in records if "id" in r]
     assert outcomes == [("good", "passed"), ("deadly", "failed"), ("deadly once", "passed"), ("last", "passed")]
     assert said == ["the guest died (qemu ended): once more, for what remains"] * 3
