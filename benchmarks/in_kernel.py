@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common
-from measure import Failed, Load, Tool, adopt, children, environment, left_behind, programs
+from measure import PATIENCE, Failed, Load, Tool, adopt, children, environment, left_behind, programs
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 #: tool -> (kind of load, a second, the peers' commands by name); flags make them do the same work
@@ -40,7 +40,7 @@ TOOLS = {
     "syscount": ("call", 200_000, {"libbpf-tools": "syscount-libbpf", "bpftrace": "syscount.bt"}),
     "tcplife": ("connect", 2_000, {"libbpf-tools": "tcplife-libbpf", "bpftrace": "tcplife.bt"}),
 }
-OSMIA, PATIENCE = "osmia", 20.0
+OSMIA = "osmia"
 
 
 class Cost(NamedTuple):

@@ -55,6 +55,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--calm", type=float, default=0.0, metavar="SECONDS",
                         help="before each measurement, wait up to this long for the machine to be idle")  # fmt: skip
     parser.add_argument("--only", choices=("start", "storm", "kernel"), help="this part only")
+    parser.add_argument("--bcc", action="store_true",
+                        help="start bcc's tools, too (they want headers, kprobes and minutes: see in_guest.sh)")
     parser.add_argument("-o", "--output", help="write the table to this file, too")
     return common.parsed(parser)
 
@@ -98,7 +100,10 @@ class Bench:
         """The peers of a tool, none where there is no root to run them in."""
         root = self.args.peers
         found = TOOLS[tool][2] if root else []
-        return [Tool(name, [*common.in_root(root), command], shows) for name, command, shows in found
+        if self.args.bcc:
+            found = [*found, ("bcc", f"/usr/sbin/{tool}-bpfcc", found[0][2])]
+        env = {"PYTHONUNBUFFERED": "1"}  # of bcc's: what they show first is to be seen at once
+        return [Tool(name, [*common.in_root(root), command], shows, env) for name, command, shows in found
                 if os.path.exists(root + command)]  # fmt: skip
 
 
