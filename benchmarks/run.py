@@ -35,14 +35,17 @@ EMPTY, COMPILING = "empty cache", "compiling"
 STORMS = (("open", 10_000), ("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000),
           ("fail", FLAT_OUT), ("mix", FLAT_OUT))  # fmt: skip
 KINDS = {"open": "", "fail": ", bad descriptor", "mix": ", many paths and names"}
-BIO, RUNQ = "Tracing block device I/O", "Tracing run queue latency"
+BIO, RUNQ, OFFCPU = "Tracing block device I/O", "Tracing run queue latency", "Tracing off-CPU time"
 #: tool -> (load kind, what osmia shows first, [(peer's name, its command, what it shows first)])
 TOOLS = {
     "opensnoop": ("open", None, [("libbpf-tools", "/usr/sbin/opensnoop-libbpf", None),
                                  ("bpftrace", "/usr/sbin/opensnoop.bt", None)]),
     "execsnoop": ("exec", None, [("libbpf-tools", "/usr/sbin/execsnoop-libbpf", None)]),
-    "biolatency": ("open", BIO, [("libbpf-tools", "/usr/sbin/biolatency-libbpf", BIO)]),
-    "runqlat": ("open", RUNQ, [("libbpf-tools", "/usr/sbin/runqlat-libbpf", RUNQ)]),
+    "biolatency": ("open", BIO, [("libbpf-tools", "/usr/sbin/biolatency-libbpf", BIO),
+                                 ("bpftrace", "/usr/sbin/biolatency.bt", BIO)]),
+    "runqlat": ("open", RUNQ, [("libbpf-tools", "/usr/sbin/runqlat-libbpf", RUNQ),
+                               ("bpftrace", "/usr/sbin/runqlat.bt", "Tracing CPU scheduler")]),
+    "offcputime": ("open", OFFCPU, [("libbpf-tools", "/usr/sbin/offcputime-libbpf", OFFCPU)]),
 }  # fmt: skip
 
 

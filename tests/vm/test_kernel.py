@@ -125,7 +125,7 @@ def test_plan_of_a_tool(tool: str, tmp_path: Path, record_property: Row) -> None
         it.stop()
     assert it.status == 0 and "Traceback" not in it.stderr, it.stderr
     ways = re.findall(r"attached to (\w+):\S* \(([^)]+)\)", it.stderr)
-    ways += re.findall(r"attached to [\d,]+ places? in \S+ \((\w+),? ([^)]+)\)", it.stderr)
+    ways += re.findall(r"attached to [\d,]+ places? in .+? \((\w+),? ([^)]+)\)", it.stderr)
     assert ways, it.stderr
     named = dict.fromkeys(f"{hook} by {how}" if "perf" in how else hook for hook, how in ways)
     record_property("how", ", ".join(named))
