@@ -37,12 +37,13 @@ def known(system: str) -> bool:
 
 
 @contextmanager
-def mounted(system: str) -> Iterator[Path]:
-    """A new file system of that kind on a loop device."""
+def mounted(system: str, at_least: int = 0) -> Iterator[Path]:
+    """A new file system of that kind on a loop device, of ``at_least`` so many MiB."""
     if not known(system):
         skip_unbuilt(f"{system.upper()}_FS", system, f"this kernel has no {system}")
     command, megabytes = MAKE[system]
-    with loop_device(megabytes) as device, tempfile.TemporaryDirectory(prefix=f"osmia-{system}-") as place:
+    size = max(megabytes, at_least)
+    with loop_device(size) as device, tempfile.TemporaryDirectory(prefix=f"osmia-{system}-") as place:
         subprocess.run([*command, f"/dev/{device}"], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["mount", "-t", system, f"/dev/{device}", place], check=True)
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filesystems import mounted
 from harness import Tool, osmia
 from memory import MIB, forgotten, in_group, memory_group, reader
 
@@ -45,8 +46,10 @@ def events(tool: Tool, pid: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def big(tmp_path: Path) -> Path:
-    return forgotten(tmp_path / "big", 40)
+def big() -> Iterator[Path]:
+    """On a disk: what lies in a tmpfs is read without new pages."""
+    with mounted("ext4", 64) as place:
+        yield forgotten(place / "big", 40)
 
 
 @pytest.mark.feature("B13 tools")
@@ -107,15 +110,15 @@ def test_filters(big: Path, words: list[str], seen: bool) -> None:
     assert bool(events(tool, process.pid)) == seen
 
 
-def test_the_system_is_short_of_memory(tmp_path: Path) -> None:
+def test_the_system_is_short_of_memory() -> None:
     """On a machine of one's own: the kernel keeps so much free that reading makes room itself."""
     needed = Path("/proc/sys/vm/min_free_kbytes")
     if "virtme" not in Path("/proc/cmdline").read_text():
         pytest.skip("only in a guest of the kernel matrix: a machine that others use must not run short of memory")
     before = needed.read_text()
-    file = forgotten(tmp_path / "big", 200)
-    stalls = sum(stat(name) for name in STALLS)
-    with kernels_own("direct") as trace, Tool("drsnoop", "--json") as tool:
+    with mounted("ext4", 256) as place, kernels_own("direct") as trace, Tool("drsnoop", "--json") as tool:
+        file = forgotten(place / "big", 200)
+        stalls = sum(stat(name) for name in STALLS)
         try:
             free = int(re.search(r"MemFree: +(\d+)", Path("/proc/meminfo").read_text())[1])  # type: ignore[index]
             needed.write_text(str(min(free // 2, 400_000)))
