@@ -61,6 +61,7 @@ from osmia.lang.types import Array as FixedArray
 from osmia.lang.types import (
     Bytes,
     Comm,
+    Data,
     Event,
     Kernel,
     KStruct,
@@ -145,6 +146,7 @@ __all__ = [
     "Col",
     "Comm",
     "Counters",
+    "Data",
     "Event",
     "FixedArray",
     "FlightRecorder",

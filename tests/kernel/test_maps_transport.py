@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import time
@@ -133,6 +134,57 @@ def test_a_reader_that_waits_is_woken(way: str) -> None:
         start = time.monotonic()
         assert ring.wait(5.0) is True and time.monotonic() - start < 1
         assert ring.take() and not ring.pending()
+
+
+BYTES = """
+class Write(Event):
+    size: u64
+    got: u32
+    data: Data[1000]
+
+writes = Ring(Write, 1 << 17)
+want = option("-p", type=int)
+
+@tracepoint("syscalls:sys_enter_write")
+def enter(call):
+    if current.tgid == want and call.fd == 1000:
+        with writes.reserve() as e:
+            e.size = call.count
+            e.got = e.data.read(call.buf, call.count)
+
+@tracepoint("syscalls:sys_enter_chdir")
+def not_there(call):
+    if current.tgid == want:
+        with writes.reserve() as e:
+            e.got = e.data.read(cast(u64(1), "char", user=True), -5) + 7  # less than nothing is nothing
+"""
+
+
+def test_bytes_have_the_length_that_they_have(way: str) -> None:
+    """Also those that are zero, none at all, and more than fit; what cannot be read is nothing."""
+    libc = ctypes.CDLL(None)
+    texts = [b"", b"x", b"\0", b"ab\0\xff\n", *(bytes(range(n % 256)) * 3 for n in range(1, 40)), b"y" * 1000]
+    with running(BYTES, {"want": os.getpid()}) as live:
+        live.attach("enter")
+        live.attach("not_there")
+        for text in texts:
+            libc.write(1000, text, len(text))
+        libc.write(1000, b"z" * 1013, 1013)
+        libc.write(1000, ctypes.c_void_p(8), 13)
+        with contextlib.suppress(OSError):
+            os.chdir("/no/such")
+        rows = [(e.size, e.got, e.data) for e in live.events("writes")]
+        assert rows[:-3] == [(len(text), len(text), text) for text in texts]
+        assert rows[-3:] == [(1013, 1000, b"z" * 1000), (13, 0, b""), (0, 7, b"")]
+        assert live.lost() == {}
+
+
+def test_bytes_are_read_and_not_assigned() -> None:
+    for wrong, said in (("e.data = call.buf", "bytes of variable length"), ("e.data.add(call.buf)", "have no add"),
+                        ("e.data.read(5, 5)", "address of a program")):  # fmt: skip
+        text = BYTES.replace("e.got = e.data.read(call.buf, call.count)", wrong)
+        with pytest.raises(CompileError, match=said), running(text, {"want": 1}):
+            pass
 
 
 RECORDER = """

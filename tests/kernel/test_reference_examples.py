@@ -703,6 +703,15 @@ def _(it: Example) -> None:
     assert addresses.count((40123).to_bytes(2, "big") + bytes((127, 0, 0, 181))) == 1
 
 
+@check("Data")
+def _(it: Example) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        for text in (b"a\0\xff181", b"", bytes(5003)):
+            one.sendto(text, ("127.0.0.181", 40181))
+    found = [(e.size, e.data) for e in it.events("packets")]
+    assert found.count((6, b"a\0\xff181")) == 1 and (0, b"") in found and found.count((5003, bytes(4096))) == 1
+
+
 @check("FixedArray")
 def _(it: Example) -> None:
     fd = os.open("/dev/zero", os.O_RDONLY)

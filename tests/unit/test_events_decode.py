@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
 import struct
 from typing import Any
@@ -16,7 +17,7 @@ from osmia.cli.table import EventView
 from osmia.events.decode import DISCARD, Decoder, Splitter, Texts, uniform
 from osmia.lang.maps import Ring
 from osmia.lang.templates import Col, EventTable
-from osmia.lang.types import Array, Bytes, Comm, Event, Path, Str, Strs, s32, u8, u16, u32, u64
+from osmia.lang.types import Array, Bytes, Comm, Data, Event, Path, Str, Strs, s32, u8, u16, u32, u64
 
 
 class Fixed(Event):
@@ -37,6 +38,11 @@ class Named(Event):
 class Argv(Event):
     pid: u32
     args: Strs[256]
+
+
+class Sent(Event):
+    pid: u16
+    data: Data[300]
 
 
 class Opened(Event):
@@ -117,6 +123,42 @@ def test_strings_tail() -> None:
     rows = Decoder(Argv).rows(span)
     assert [row[1] for row in rows] == [["ls", "-l", ""], ["ls"], []]
     assert [row[1].truncated for row in rows] == [False, True, False]
+
+
+def sent(pid: int, data: bytes) -> bytes:
+    return struct.pack("<HxxI", pid, len(data)) + data
+
+
+def test_bytes_tail() -> None:
+    assert (Sent.layout().fixed, Sent.layout().size) == (8, 308)
+    values = [(1, b""), (2, b"a\0b"), (3, bytes(range(256))), (4, b"\0\0")]
+    span = b"".join(record(sent(*value)) for value in values)
+    assert Decoder(Sent).rows(span) == values
+    assert Decoder(Sent).rows(record(sent(5, b"abc") + b"\xee\xee")) == [(5, b"abc")]  # as a perf buffer pads
+    same = b"".join(record(sent(n, b"\xff%d" % n)) for n in range(9))
+    assert uniform(same) == 10
+    assert Decoder(Sent).rows(same) == [(n, b"\xff%d" % n) for n in range(9)]
+    shown = [line.split() for line in lines([Col("pid"), Col("data")], same, Sent)]
+    assert shown == [[str(n), f"\\xff{n}"] for n in range(9)]
+
+
+def below(event: Any) -> list[str]:
+    return [f"-- {event.pid}", *event.data.decode("latin-1").split("/"), ""]
+
+
+def test_lines_below_a_row() -> None:
+    """In a table; JSON and CSV have the column as any other."""
+    columns = [Col("pid", "PID", 3), Col("text", "TEXT", row=lambda e: e.data.decode("latin-1"), below=below)]
+    span = record(sent(7, b"a/\x1b[b")) + record(sent(8, b"")) + record(sent(9, b"x"))
+    table = EventTable(Ring(Sent), columns, keep=lambda e: e.pid != 8)
+    view = EventView(table, "table")
+    assert view.header == "PID\n"
+    assert view.text(span) == "  7\n-- 7\na\n\\x1b[b\n\n  9\n-- 9\nx\n\n"
+    assert [one.split("\n")[0] for one in view.records(span)] == ["  7", "  9"]
+    assert EventView(table, "csv").text(span) == "7,a/\\x1b[b\n9,x\n"
+    assert EventView(table, "csv").header == "PID,TEXT\n"
+    found = [json.loads(line) for line in EventView(table, "json").text(span).splitlines()]
+    assert [one["text"] for one in found] == ["a/\x1b[b", "x"]
 
 
 def test_path_tail() -> None:
@@ -253,8 +295,6 @@ def test_fronts_that_never_repeat_are_given_up() -> None:
 
 
 def test_json_has_every_field_whatever_is_shown() -> None:
-    import json
-
     span = record(named(1, b"a\xff", 3, "\u00e9".encode())) + record(named(2, b"b", 4, b""))
     view = EventView(EventTable(Ring(Named), COLUMNS[:1]), "json")
     assert view.header == ""

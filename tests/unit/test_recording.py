@@ -20,7 +20,7 @@ from osmia.errors import UserError
 from osmia.events import recording, samples, schema, snapshots
 from osmia.events.recording import BLOCK, HEAD, MAGIC, Reader, Recording
 from osmia.lang.hist import Hist
-from osmia.lang.types import Array, Bytes, Comm, Event, Str, Strs, User, s32, u8, u16, u32, u64
+from osmia.lang.types import Array, Bytes, Comm, Data, Event, Str, Strs, User, s32, u8, u16, u32, u64
 from osmia.lang.types import Path as FilePath
 from osmia.symbols.frame import Frame
 
@@ -201,7 +201,7 @@ def test_a_schema_there_and_back(event: type[Event]) -> None:
     assert [(f.name, f.offset, f.size) for f in again.layout()] == [(f.name, f.offset, f.size) for f in event.layout()]
 
 
-@pytest.mark.parametrize("kind", [u32, (u32, Comm), Str[300], Strs[64, 8], int, bool, (u8, (u16, u64))])
+@pytest.mark.parametrize("kind", [u32, (u32, Comm), Str[300], Strs[64, 8], Data[300], int, bool, (u8, (u16, u64))])
 def test_types_there_and_back(kind: Any) -> None:
     said = json.loads(json.dumps(schema.type_of(kind)))
     assert schema.type_of(schema.kind_of(said)) == schema.type_of(kind)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from osmia.events.decode import CUT, Decoder, Splitter, Texts
 from osmia.lang.templates import Col
-from osmia.lang.types import Bytes, Int, Path, Str, Strs, is_enum
+from osmia.lang.types import Bytes, Int, Path, Str, Strs, has_count, is_enum
 from osmia.views.columns import Column
 from osmia.views.table import Table
 
@@ -71,17 +71,20 @@ class EventView:
     """Rows of an event table in one of the modes ``table``, ``json``, ``csv``.
 
     ``header()`` is the first line (empty for JSON); ``text(span)`` the lines
-    of a span, each ended by a newline.
+    of a span, each ended by a newline, and ``records(span)`` those of each
+    event, without the last newline.
     """
 
-    __slots__ = ("_columns", "_event", "_keep", "_kinds", "_make", "_table", "header")
+    __slots__ = ("_below", "_columns", "_event", "_keep", "_kinds", "_make", "_table", "header")
 
     def __init__(self, template: EventTable, mode: str) -> None:
         self._event: type[Event] = template.ring.event
         self._kinds = {field.name: field.type for field in self._event.layout()}
         self._keep = template.keep
         columns = default_columns(self._event) if template.columns is None else list(template.columns)
-        self._columns = columns if mode == "json" else visible(columns)
+        columns = columns if mode == "json" else visible(columns)
+        self._below = [col for col in columns if col.below is not None] if mode == "table" else []
+        self._columns = [col for col in columns if col not in self._below]
         self._table = Table([
             column(col, None if col.row is not None else self._kinds.get(col.field), i == len(self._columns) - 1)
             for i, col in enumerate(self._columns)
@@ -103,7 +106,26 @@ class EventView:
         """The lines of a span."""
         return self._make(span)
 
+    def records(self, span: bytes) -> list[str]:
+        """The same for each event of it."""
+        return self._blocks(Decoder(self._event), span) if self._below else self._make(span).split("\n")[:-1]
+
+    def _blocks(self, decoder: Decoder, span: bytes) -> list[str]:
+        """Each row with the lines below it."""
+        from osmia.views.escape import escape
+
+        out = []
+        for one in decoder.objects(span):
+            if self._keep is None or self._keep(one):
+                row = self._table.row([_cell(col, one) for col in self._columns])
+                lines = [line for col in self._below if col.below is not None for line in col.below(one)]
+                out.append("\n".join([row, *[line if line.isprintable() else escape(line) for line in lines]]))
+        return out
+
     def _fastest(self) -> Callable[[bytes], str]:
+        if self._below:
+            decoder = Decoder(self._event)
+            return lambda span: "".join([block + "\n" for block in self._blocks(decoder, span)])
         fields = [col.field for col in self._columns]
         if self._keep is not None or any(col.row is not None for col in self._columns) or len(fields) > len({*fields}):
             decoder = Decoder(self._event)
@@ -203,7 +225,7 @@ class _Lines:
         low, high = front[0].offset, front[-1].offset + front[-1].size
         start = -1
         if with_tail and tail is not None:
-            start = tail.offset - (4 if issubclass(tail.type, Strs) else 0)
+            start = tail.offset - (4 if has_count(tail.type) else 0)
         self._splitter = Splitter(low, high, start)
         shown = [column(col, kinds.get(col.field), not with_tail and i == len(fixed) - 1)
                  for i, col in enumerate(columns[: len(fixed)])]  # fmt: skip

@@ -105,7 +105,7 @@ class EventsView(View):
 
     def _stamped(self, span: bytes) -> str:
         """With the time: of day for people, in seconds since 1970 for programs."""
-        lines = self._rows.text(span).split("\n")[:-1]
+        lines = self._rows.records(span)
         if self._stamp == "json":
             front = f'{{"time":{time.time():.6f},'
             return "".join([f"{front}{line[1:]}\n" for line in lines])

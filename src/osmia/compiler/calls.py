@@ -117,6 +117,10 @@ def _method(fn: Fn, node: ast.Call, func: ast.Attribute) -> Val | None:
         return const(None)
     if isinstance(item, Ring):
         fn.fail(node, f"{name}() of a ring belongs into a with statement", "write: with ring.reserve() as e:")
+    if isinstance(owner.ft, TTail) and mem.is_data(owner.ft.kind):
+        if name != "read":
+            fn.fail(node, f"bytes of variable length have no {name}()", "they have read(pointer, size)")
+        return eventops.read_bytes(fn, node, owner, args_of(fn, node, 2, 2, name))
     if isinstance(owner.ft, TTail):
         if name == "truncate":
             args_of(fn, node, 0, 0, name)

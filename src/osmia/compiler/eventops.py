@@ -16,7 +16,7 @@ from osmia.compiler.core import Fn
 from osmia.compiler.values import TBool, TConst, TEvent, TInt, TPtr, TStr, TTail, TText, Val, const
 from osmia.lang.maps import Ring
 from osmia.lang.recorder import FlightRecorder
-from osmia.lang.types import Field
+from osmia.lang.types import Field, has_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr) -> None:
         cut = fn.bin("shl", fn.load(fn.offset(state, CUT), tir.U64), fn.num(CUT_BIT), False)
         fn.store(fn.offset(base, tail.offset - 4), fn.bin("or", count, cut, False), tir.U32)
         limit = tail.size
+    elif mem.is_data(tail.type):
+        fn.store(fn.offset(base, tail.offset - 4), used, tir.U32)
+        limit = tail.size
     else:
         none: list[tir.Stmt] = [tir.Store(fn.loc, fn.offset(base, tail.offset), fn.num(0), tir.U8)]
         fn.if_(fn.cmp("eq", used, fn.num(0, False)), none)
@@ -152,7 +155,7 @@ def _output(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr) -> None:
     length = fn.local(tir.U64, "length")
     fn.set(length, tir.Barrier(tir.U64, fn.loc, used))
     fn.if_(fn.cmp("ugt", fn.get(length), fn.num(limit, False)), [tir.Set(fn.loc, length, fn.num(limit, False))])
-    if not mem.is_strings(tail.type):
+    if not has_count(tail.type):
         fn.if_(fn.cmp("eq", fn.get(length), fn.num(0, False)), [tir.Set(fn.loc, length, fn.num(1, False))])
     total = fn.bin("add", fn.get(length), fn.num(layout.fixed), False)
     if isinstance(ring, FlightRecorder):
@@ -174,6 +177,8 @@ def assign_field(fn: Fn, node: ast.Attribute, event: Val, value: Val) -> None:
 def _assign_tail(fn: Fn, node: ast.AST, event: Val, field: Field, value: Val) -> None:
     if mem.is_strings(field.type):
         fn.fail(node, f"{field.name} is a list of strings", f"write e.{field.name}.add(text)")
+    if mem.is_data(field.type):
+        fn.fail(node, f"{field.name} has bytes of variable length", f"write e.{field.name}.read(pointer, size)")
     text = texts.as_text(fn, value, node)
     place = fn.offset(event.exprs[0], field.offset)
     if isinstance(text.ft, TText) and text.ft.source != "comm":
@@ -238,6 +243,29 @@ def _advance(fn: Fn, state: tir.Expr, used: tir.Expr, n: tir.Expr, each: int, fi
     fn.store(fn.offset(state, USED), fn.get(end), tir.U64)
     count = fn.load(fn.offset(state, COUNT), tir.U64, volatile=True)
     fn.store(fn.offset(state, COUNT), fn.bin("add", count, fn.num(1), False), tir.U64)
+
+
+def read_bytes(fn: Fn, node: ast.Call, tail: Val, args: list[Val]) -> Val:
+    """``e.data.read(pointer, size)``: have the bytes there, as many as fit; how many these are, none on a fault."""
+    assert isinstance(tail.ft, TTail)
+    field = tail.ft.event.ring.event.layout().tail
+    base, state = tail.exprs
+    where = kmem.pointer(fn, args[0])
+    space = where.ft.space if isinstance(where.ft, TPtr) else ""
+    if space not in ("user", "kernel", kmem.EITHER):
+        fn.expected(args[0], node.args[0], "an address of a program or of the kernel")
+    size, signed = fn.as_int(args[1], node.args[1])
+    length = fn.local(tir.U64, "length")
+    fn.set(length, tir.Barrier(tir.U64, fn.loc, _at_least_zero(fn, size) if signed else size))
+    # One value for the comparison and for the call: verifiers before 5.13 know no bounds of what was spilled between.
+    fn.if_(fn.cmp("ugt", fn.get(length), fn.num(field.size, False)),
+           [tir.Set(fn.loc, length, fn.num(field.size, False))])  # fmt: skip
+    place = fn.offset(base, field.offset)
+    code = kmem.by_helper(fn, kmem.READ, space, place, fn.get(length), where.exprs[0])
+    failed = fn.cmp("ne", fn.keep(code), fn.num(0))
+    fn.if_(failed, [tir.Set(fn.loc, length, fn.num(0, False))])
+    fn.store(fn.offset(state, USED), fn.get(length), tir.U64)
+    return Val(TInt(False), [fn.get(length)])
 
 
 def mark_cut(fn: Fn, tail: Val) -> None:

@@ -24,7 +24,7 @@ from osmia.compiler.values import (
     Val,
     components,
 )
-from osmia.lang.types import Address, Array, Bytes, Event, Field, Str, Strs, is_enum, size_align, tuple_layout
+from osmia.lang.types import Address, Array, Bytes, Data, Event, Field, Str, Strs, is_enum, size_align, tuple_layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,3 +149,8 @@ def split(value: Val) -> list[Val]:
 def is_strings(kind: Any) -> bool:
     """Whether ``kind`` is a tail of strings."""
     return isinstance(kind, type) and issubclass(kind, Strs)
+
+
+def is_data(kind: Any) -> bool:
+    """Whether ``kind`` is a tail of bytes."""
+    return isinstance(kind, type) and issubclass(kind, Data)

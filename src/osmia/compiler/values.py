@@ -155,8 +155,13 @@ class TTail:
 
     event: TEvent
 
+    @property
+    def kind(self) -> Any:
+        """The type of the field."""
+        return self.event.ring.event.layout().tail.type
+
     def __str__(self) -> str:
-        return "strings of variable length"
+        return "strings or bytes of variable length"
 
 
 @value

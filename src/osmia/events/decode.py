@@ -12,7 +12,8 @@ of the price of walking it.
 
 Tails of variable length: a ``Str`` ends with its NUL, and fills the type's
 size exactly when it was cut; ``Strs`` and ``Path`` have before them a u32
-with the number of strings, bit 31 set when some were cut.
+with the number of strings, bit 31 set when some were cut, ``Data`` one with
+the number of bytes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from __future__ import annotations
 import struct
 
 from osmia.lang.codec import converter, struct_code
-from osmia.lang.types import Bytes, Comm, Path, Str, Strs
-from osmia.views.escape import escape
+from osmia.lang.types import Bytes, Comm, Data, Path, Str, has_count
+from osmia.views.escape import escape, escape_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,9 +80,11 @@ def text_of(kind: Any) -> Callable[[bytes], str]:
 
 
 def tail_of(kind: Any) -> Callable[[bytes], Any]:
-    """From the raw tail to its value.  For ``Strs`` the raw bytes begin with the u32 count word."""
+    """From the raw tail to its value.  For ``Strs`` and ``Data`` the raw bytes begin with the u32 count word."""
     if issubclass(kind, Str):
         return text_of(kind)
+    if issubclass(kind, Data):
+        return lambda raw: raw[4 : 4 + _U32.unpack_from(raw)[0]]  # a perf buffer pads behind them
 
     def decode(raw: bytes) -> Any:
         word: int = _U32.unpack_from(raw)[0]
@@ -151,7 +154,7 @@ class Plan:
         self.code = _format(wanted)
         self.tail_start = self.layout.fixed
         if tail is not None:
-            if issubclass(tail.type, Strs):
+            if has_count(tail.type):
                 self.tail_start -= 4  # its count word
             if tail.name in fields:
                 show = shows.get(tail.name)
@@ -195,6 +198,8 @@ def _compose(first: Callable[[Any], Any], show: Callable[[Any], Any] | None, esc
 def _escape(value: Any) -> Any:
     if isinstance(value, list):  # Strs
         return escape(" ".join(value) + (CUT if getattr(value, "truncated", False) else ""))
+    if isinstance(value, bytes):  # Data
+        return escape_bytes(value)
     return escape(value) if isinstance(value, str) else value
 
 

@@ -12,7 +12,7 @@ import re
 
 from osmia.errors import UserError
 from osmia.lang import types
-from osmia.lang.types import Address, Array, Bytes, Event, Int, Path, Str, Strs, is_enum, tuple_layout
+from osmia.lang.types import Address, Array, Bytes, Data, Event, Int, Path, Str, Strs, is_enum, tuple_layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _INTS = {one.__name__: one for one in (types.u8, types.u16, types.u32, types.u64,
                                        types.s8, types.s16, types.s32, types.s64)}  # fmt: skip
 _PLAIN: dict[str, Any] = {"bool": bool, "int": int, **_INTS}
-_SIZED = re.compile(r"(Str|Bytes|Strs|Path)\[(\d{1,5})(?:, ?(\d{1,5}))?\]")
-_TEXTS: dict[str, Any] = {"Str": Str, "Bytes": Bytes, "Strs": Strs, "Path": Path}
+_SIZED = re.compile(r"(Str|Bytes|Data|Strs|Path)\[(\d{1,5})(?:, ?(\d{1,5}))?\]")
+_TEXTS: dict[str, Any] = {"Str": Str, "Bytes": Bytes, "Data": Data, "Strs": Strs, "Path": Path}
 #: Fields of this name and type are times: ``ktime()``.
 TIME_FIELD = "ts"
 _DEEPEST = 8
@@ -46,6 +46,8 @@ def type_of(kind: Any) -> Any:
         return f"{'Path' if issubclass(kind, Path) else 'Strs'}[{kind.n}, {kind.each}]"
     if issubclass(kind, (Str, Bytes)):
         return f"{'Str' if issubclass(kind, Str) else 'Bytes'}[{kind.n}]"
+    if issubclass(kind, Data):
+        return f"Data[{kind.n}]"
     if issubclass(kind, Array):
         return {"array": type_of(kind.elem), "count": kind.n}
     if issubclass(kind, Event):

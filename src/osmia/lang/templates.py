@@ -100,6 +100,8 @@ class Col:
     ``show`` turns the value into text (table and CSV only; JSON keeps the
     value); ``when`` (an option or a function) hides the column while false.
     ``row`` computes the value from the whole event instead of taking a field.
+    ``below``, from event to lines: in an event table's text these are below the
+    row, and the column is not in it; JSON and CSV have it as any other.
 
     Example::
 
@@ -116,7 +118,7 @@ class Col:
         ])
     """
 
-    __slots__ = ("align", "field", "heading", "row", "show", "when", "width")
+    __slots__ = ("align", "below", "field", "heading", "row", "show", "when", "width")
 
     def __init__(
         self,
@@ -128,8 +130,10 @@ class Col:
         show: Callable[[Any], str] | None = None,
         when: Any = True,
         row: Callable[[Any], Any] | None = None,
+        below: Callable[[Any], Sequence[str]] | None = None,
     ) -> None:
         self.field = field
+        self.below = below
         self.heading = heading or field.upper()
         self.width = width
         self.align = align

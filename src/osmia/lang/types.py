@@ -6,8 +6,8 @@ that width (``u32(-1) == 4294967295``), in the kernel as in CPython.
 ``Str[n]`` is a NUL-terminated string in ``n`` bytes, ``Bytes[n]`` plain
 bytes, ``Array[T, n]`` ``n`` values of ``T``; ``Strs[n]`` is a list of strings
 that takes up to ``n`` bytes and, as the last field of an event, is sent with
-the length it really has; ``Path`` is a file name with the directory that it
-is relative to.
+the length it really has, and so is ``Data[n]``, up to ``n`` plain bytes;
+``Path`` is a file name with the directory that it is relative to.
 """
 
 from __future__ import annotations
@@ -131,6 +131,42 @@ class Bytes(bytes, metaclass=_Sized):
         if not isinstance(n, int) or not 1 <= n <= 32768:
             raise TypeError(f"Bytes[{n!r}]: the size is a number of bytes from 1 to 32768")
         return type(f"Bytes[{n}]", (cls,), {"n": n})
+
+
+class Data(bytearray, metaclass=_Sized):
+    """``Data[n]``: up to ``n`` bytes, sent with the length that they have; last field of an event only.
+
+    The kernel half calls ``e.field.read(pointer, size)``, with a user or
+    kernel pointer: it gives how many bytes there are then, at most ``n``, and
+    0 where they cannot be read.
+
+    Example::
+
+        class Sent(Event):
+            size: u64
+            data: Data[4096]
+
+        packets = Ring(Sent)
+
+        @tracepoint("syscalls:sys_enter_sendto")
+        def enter(call):
+            with packets.reserve() as e:
+                e.size = call.len
+                e.data.read(call.buff, call.len)
+    """
+
+    n = 0
+
+    @classmethod
+    def of(cls, n: int) -> type[Data]:
+        if not isinstance(n, int) or not 1 <= n <= 32768:
+            raise TypeError(f"Data[{n!r}]: the size is a number of bytes from 1 to 32768")
+        return type(f"Data[{n}]", (cls,), {"n": n})
+
+    def read(self, pointer: Any, size: int) -> int:
+        """Have the ``size`` bytes at ``pointer`` (``bytes`` when run as Python)."""
+        self[:] = bytes(pointer)[: max(0, min(size, self.n))]
+        return len(self)
 
 
 class Array(metaclass=_Sized):
@@ -283,7 +319,8 @@ class Layout:
 
     ``tail`` is the field of variable length that ends it, if any; ``fixed``
     counts the bytes before the tail (with a ``Strs`` tail four of them hold
-    the number of strings, and bit 31 whether some were cut).
+    the number of strings, and bit 31 whether some were cut; with ``Data`` the
+    number of bytes).
     """
 
     __slots__ = ("align", "fields", "fixed", "size", "tail")
@@ -328,6 +365,11 @@ def size_align(kind: Any) -> tuple[int, int]:
     raise TypeError(f"{getattr(kind, '__name__', kind)!s} is not a type that the kernel half knows")
 
 
+def has_count(kind: Any) -> bool:
+    """Whether ``kind`` is a tail that has a number before it: how much there is of it."""
+    return isinstance(kind, type) and issubclass(kind, (Strs, Data))
+
+
 VARIABLE_STR = 256
 """A ``Str`` of this many bytes or more, as the last field of an event, is sent with its real length."""
 
@@ -339,7 +381,7 @@ def lay_out(fields: list[tuple[str, Any]], *, event: bool = True) -> Layout:
     tail: Field | None = None
     for at, (name, kind) in enumerate(fields):
         last = at == len(fields) - 1
-        if isinstance(kind, type) and issubclass(kind, Strs):
+        if has_count(kind):
             if not last or not event or not kind.n:
                 raise TypeError(f"{name}: {kind.__name__} must have a size and be the last field of an event")
             offset = (offset + 3) // 4 * 4 + 4
