@@ -191,7 +191,27 @@ def talk(stage: Stage) -> None:
     stage.tls.refuse()
 
 
+REQUEST = b"GET /colour HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer 3f9a\r\n\r\n"
+ANSWER = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{"colour":"blue"}'
+
+
+def request(stage: Stage) -> None:
+    """A client asks, a server answers, over one connection."""
+    assert isinstance(stage, TlsStage)
+    stage.tls.exchange((">", REQUEST), ("<", ANSWER))
+
+
+def binary(stage: Stage) -> None:
+    """Bytes that are no text."""
+    assert isinstance(stage, TlsStage)
+    stage.tls.exchange((">", bytes(range(120, 160))))
+
+
 SCENES = {
+    "sslsniff": Scene("sslsniff -p {pid}", request, TlsStage),
+    "sslsniff-latency": Scene("sslsniff -l --handshake -x --max-buffer-size 20 -p {pid}", request, TlsStage),
+    "sslsniff-hexdump": Scene("sslsniff --hexdump -p {pid}", binary, TlsStage),
+    "sslsniff-json": Scene("sslsniff --json --max-buffer-size 20 -p {pid}", binary, TlsStage),
     "ssllatency": Scene("ssllatency -p {pid}", talk, TlsStage, lines=70),
     "tcppktlat": Scene("tcppktlat -T -l 80", slow_reads, ReaderStage),
     "tcppktlat-min": Scene("tcppktlat -l 80 10000", slow_reads, ReaderStage),

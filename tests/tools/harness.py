@@ -35,7 +35,7 @@ EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 APART = [
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "cpufreq", "criticalstat", "deadlock", "drsnoop",
     "funccount", "funcinterval", "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "kvmexit", "llcstat",
-    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "stackcount", "tcpcong", "trace", "ttysnoop",
+    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "sslsniff", "stackcount", "tcpcong", "trace", "ttysnoop",
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
     "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
     "pythongc", "trace", "ttysnoop",

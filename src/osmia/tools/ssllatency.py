@@ -7,8 +7,8 @@ from osmia import Hash, attach_cookie, current, histogram, ktime, linear_hist, o
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.options import Computed
 from osmia.lang.types import s32, u32, u64
+from osmia.tools._ssl import HANDSHAKE, READ, READ_EX, WRITE, WRITE_EX, within
 
-SSL = ("SSL_do_handshake", "SSL_read", "SSL_read_ex", "SSL_write", "SSL_write_ex")
 #: Of libcrypto; all but the first two have names only where its debug symbols are installed.
 CRYPTO = ("RSA_sign", "RSA_verify", "rsa_ossl_public_encrypt", "rsa_ossl_public_decrypt", "rsa_ossl_private_encrypt",
           "rsa_ossl_private_decrypt", "ossl_ecdsa_sign", "ossl_ecdsa_verify", "ecdh_simple_compute_key")  # fmt: skip
@@ -21,7 +21,8 @@ libcrypto = option("--libcrypto", type=str, default="crypto", metavar="FILE", he
 
 def functions():
     """``FILE:FUNCTION`` of every function."""
-    return ",".join([*(f"{libssl}:{one}" for one in SSL), *(f"{libcrypto}:{one}" for one in CRYPTO)])
+    ssl = within("openssl", str(libssl), (HANDSHAKE, READ, READ_EX, WRITE, WRITE_EX))
+    return ",".join([*ssl, *(f"{libcrypto}:{one}" for one in CRYPTO)])
 
 
 starts = Hash[tuple[u32, u64], u64]()  # by thread and function: a handshake signs, for example
