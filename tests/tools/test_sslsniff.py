@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shlex
@@ -233,9 +234,12 @@ def test_other_processes_are_left_out(tls: Tls, tmp_path: Path) -> None:
 
 def test_a_command_and_what_it_starts(tls: Tls, tmp_path: Path) -> None:
     (tmp_path / "input").write_text("talk 5 0\n")
-    done = osmia("sslsniff", "--cmd", f"sh -c 'python3 {tmp_path}/tls.py {tmp_path} <{tmp_path}/input; true'")
+    command = f"python3 {tmp_path}/tls.py {tmp_path} <{tmp_path}/input >{tmp_path}/output; true"
+    done = osmia("sslsniff", "--json", "--cmd", f"sh -c '{command}'")
     assert done.returncode == 0 and done.stderr == ""
-    assert len(re.findall(r"^(?:READ/RECV|WRITE/SEND) .* (?:10|3) *$", done.stdout, re.M)) == 20
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    for func in (WRITE, READ):
+        assert sorted(sides(records, func)) == [(3, 0, b"yes")] * 5 + [(10, 0, b"0123456789")] * 5
 
 
 def test_a_recording_has_every_byte(tls: Tls, tmp_path: Path) -> None:

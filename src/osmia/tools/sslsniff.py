@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from osmia import Col, Comm, Data, Event, Ring, current, event_table, ktime, option, read_user, uretprobe
+from osmia.lang.builtins import lost
 from osmia.lang.filters import cgroup, pid, tid  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import s32, u32, u64
@@ -43,12 +44,14 @@ def leave(ret: s32):
     if call is None or ret <= 0:
         return
     since, what, buffer, size_at = call
+    there = u64(0) if what == HANDSHAKE else read_user(size_at, u64) if size_at else u64(ret)
     with messages.reserve() as e:
-        e.ts, e.uid, e.comm, e._what = ktime(), current.uid, current.comm, what
-        e.pid, e.tid, e.latency_ns = current_process_id(), current_thread_id(), e.ts - since
-        if what != HANDSHAKE:
-            e.size = read_user(size_at, u64) if size_at else u64(ret)
-            e.lost = e.size - e._data.read(buffer, min(e.size, most))
+        e.tid, e.ts, e.uid, e.comm, e._what = current_thread_id(), ktime(), current.uid, current.comm, what
+        e.pid, e.latency_ns, e.size = current_process_id(), e.ts - since, there
+        e.lost = there - e._data.read(buffer, min(there, most))
+        if e.tid != current_thread_id():  # with preempt=full another thread may have got the CPU, and its memory
+            lost("a message that another one on the same CPU has interrupted")
+            e.discard()
 
 
 entries = _ssl_calls.entries  # attached behind the return: a call that begins in between is not seen at all
