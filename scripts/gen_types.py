@@ -35,11 +35,6 @@ from osmia.obj.btf_write import BtfBuilder
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSITE = (consts.BTF_KIND_STRUCT, consts.BTF_KIND_UNION)
 ENUMS = (consts.BTF_KIND_ENUM, consts.BTF_KIND_ENUM64)
-#: Records of tracepoints that newer kernels have no more: event -> class, and the class's fields.
-#: 11e9734bcb6a ("mm/slab_common: unify NUMA and UMA version of tracepoints", 6.1) took these away.
-GONE = {"kmem:kmalloc_node": "kmem_alloc_node", "kmem:kmem_cache_alloc_node": "kmem_alloc_node"}
-GONE_FIELDS = {"kmem_alloc_node": (("call_site", 8), ("ptr", 8), ("bytes_req", 8), ("bytes_alloc", 8),
-                                   ("gfp_flags", 4), ("node", 4))}  # fmt: skip
 #: Functions that newer kernels have no more: what they return ("" for nothing), and their parameters with types.
 #: tcp_drop: 8fbf195798b5 (5.18) made a use of another one of it; tcp_sendpage: dc97391e6610 (6.5); swap_readpage:
 #: c9bdf768dd93 (6.9) renamed it.
@@ -49,9 +44,16 @@ GONE_FUNCTIONS = {
                              ("size", "long unsigned int"), ("flags", "int"))),
     "swap_readpage": ("int", (("page", "struct page *"),)),
 }  # fmt: skip
-#: Tracepoints that only kernels have which are configured so (CONFIG_PREEMPTIRQ_TRACEPOINTS), and their parameters.
-RARE = dict.fromkeys(("irq_disable", "irq_enable", "preempt_disable", "preempt_enable"),
-                     (("ip", "long unsigned int"), ("parent_ip", "long unsigned int")))  # fmt: skip
+#: Tracepoints that the kernel at hand may lack, and their parameters: those of kernels that are configured so
+#: (CONFIG_PREEMPTIRQ_TRACEPOINTS), and those that 11e9734bcb6a ("mm/slab_common: unify NUMA and UMA version of
+#: tracepoints", 6.1) took away.
+RARE = {
+    **dict.fromkeys(("irq_disable", "irq_enable", "preempt_disable", "preempt_enable"),
+                    (("ip", "long unsigned int"), ("parent_ip", "long unsigned int"))),
+    **dict.fromkeys(("kmalloc_node", "kmem_cache_alloc_node"),
+                    (("call_site", "long unsigned int"), ("ptr", "void *"), ("bytes_req", "long unsigned int"),
+                     ("bytes_alloc", "long unsigned int"), ("gfp_flags", "unsigned int"), ("node", "int"))),
+}  # fmt: skip
 
 
 class Watched(Btf):
@@ -116,7 +118,7 @@ def ask(btf: Watched, formats: Any) -> None:
         made = build(tool_unit(name), btf, formats)
         left = [record[2] for record in made.meta if record[0] == "left"]
         if left:
-            raise SystemExit(f"{name}: {'; '.join(left)}: add it to GONE, or take newer types")
+            raise SystemExit(f"{name}: {'; '.join(left)}: add it to RARE, or take newer types")
 
 
 def kept(btf: Watched) -> list[Type]:
@@ -181,18 +183,10 @@ def text(btf: Watched, head: str) -> str:
 
 
 def with_gone(btf: Btf) -> bytes:
-    """The types, and behind them the records of tracepoints that are gone."""
+    """The types, and behind them tracepoints and functions that this kernel lacks."""
     raw = bytes(btf._raw)
     added = BtfBuilder()
     added._strings, added._next = bytearray(btf._raw[btf._str_raw : btf._str_raw + btf._str_len]), btf.end_id
-    head = btf.find("trace_entry", consts.BTF_KIND_STRUCT)
-    sizes = {4: btf.find("unsigned int", consts.BTF_KIND_INT), 8: btf.find("long unsigned int", consts.BTF_KIND_INT)}
-    for name, fields in GONE_FIELDS.items():
-        members, at = [("ent", head, 0)], 8
-        for field, size in fields:
-            members.append((field, sizes[size], at * 8))
-            at += size
-        added.add_struct(f"trace_event_raw_{name}", at, members)
     for name, (result, parameters) in GONE_FUNCTIONS.items():
         returned = typed(btf, added, result) if result else 0
         given = [(what, typed(btf, added, kind)) for what, kind in parameters]
@@ -209,6 +203,8 @@ def with_gone(btf: Btf) -> bytes:
 
 def typed(btf: Btf, added: BtfBuilder, text: str) -> int:
     """The number of a type of C's: an integer, or a pointer to a structure of the kernel's."""
+    if text == "void *":
+        return added.add_ptr(0)
     if text.endswith(" *"):
         return added.add_ptr(btf.find(text[:-2].removeprefix("struct "), consts.BTF_KIND_STRUCT))
     return btf.find(text, consts.BTF_KIND_INT)
@@ -224,14 +220,7 @@ def from_kernel(path: str) -> str:
     btf = Watched(with_gone(plain), "kernel")
 
     def formats(category: str, event: str) -> str | None:
-        gone = GONE.get(f"{category}:{event}")
-        if gone is None:
-            return tracefs.format(category, event) if tracefs.exists(category, event) else None
-        lines, at = [], 8
-        for field, size in GONE_FIELDS[gone]:
-            lines.append(f"\tfield:int {field};\toffset:{at};\tsize:{size};\tsigned:0;\n")
-            at += size
-        return f"name: {event}\nID: 1\nformat:\n{''.join(lines)}"
+        return tracefs.format(category, event) if tracefs.exists(category, event) else None
 
     ask(btf, formats)
     origin = f"the types at {os.path.basename(path)}" if path else f"Linux {os.uname().release} {os.uname().machine}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from kernel_code import running
+from needs import needs
 
 from osmia.compiler import currenttask
 
@@ -65,6 +66,7 @@ def ancestors() -> list[int]:
 
 def test_pointers_in_a_loop() -> None:
     """What starts as a pointer of the current task's, read or changed by the rounds."""
+    needs("bpf_loop")  # ten thousand of them are walked one by one before
     with running(IN_A_LOOP.replace("PID", str(os.getpid()))) as it:
         it.attach("enter")
         for _ in range(7):

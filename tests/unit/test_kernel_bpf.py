@@ -251,18 +251,21 @@ def test_ring_buffers_on_old_kernels() -> None:
 
 
 def test_refused_privileges_name_the_capability(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "_raise_memlock", lambda: False)
+    monkeypatch.setattr(bpf, "_raise_memlock", lambda: False)
     monkeypatch.setattr(caps, "effective", lambda: frozenset({"CAP_PERFMON"}))
     with bpf.override(Refuse(errno.EPERM)), pytest.raises(NotPermitted, match=r"missing CAP_BPF \(or CAP_SYS_ADMIN\)"):
         maps.create(MapSpec("m", 1, 4, 8, 1))
 
 
 def test_memlock_is_lifted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before 5.11 maps counted against RLIMIT_MEMLOCK, and the kernel said EPERM."""
-    monkeypatch.setattr(maps, "_raise_memlock", lambda: True)
-    fake = Refuse(errno.EPERM, result=77)
-    with bpf.override(fake):
+    """Before 5.11 maps and programs counted against RLIMIT_MEMLOCK, and the kernel said EPERM."""
+    monkeypatch.setattr(bpf, "_raise_memlock", lambda: True)
+    with bpf.override(Refuse(errno.EPERM, result=77)):
         assert maps.create(MapSpec("m", 1, 4, 8, 1)).fd == 77
+    with bpf.override(Refuse(errno.EPERM, result=78)):
+        assert bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, bytes(16), "GPL") == 78
+    with bpf.override(Refuse(errno.EPERM, errno.EPERM)), pytest.raises(PermissionError):
+        bpf.prog_load(consts.BPF_PROG_TYPE_KPROBE, bytes(16), "GPL")
 
 
 def test_impossible_size_is_the_users() -> None:

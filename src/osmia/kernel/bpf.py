@@ -70,8 +70,26 @@ def _call(command: str, attr: bytearray) -> int:
             return result
         if result not in (-errno.EINTR, -errno.EAGAIN):
             break
+    if result == -errno.EPERM and command in ("BPF_MAP_CREATE", "BPF_PROG_LOAD") and _raise_memlock():
+        result = _door(number, attr)
+        if result >= 0:
+            return result
     text = "Operation not supported by this kernel" if result == -ENOTSUPP else os.strerror(-result)
     raise OSError(-result, text, command)
+
+
+def _raise_memlock() -> bool:
+    """Lift RLIMIT_MEMLOCK, which maps and programs counted against before 5.11; whether that changed anything."""
+    import resource
+
+    limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK) == limit:
+        return False
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _name(name: str) -> bytes:

@@ -335,15 +335,11 @@ def _create(spec: MapSpec, name: str, entries: int, btf_fd: int, inner_fd: int) 
     try:
         return attempt(bool(typed))
     except OSError as e:
-        if e.errno == errno.EPERM and _raise_memlock():
-            again = bool(typed)
         # Older kernels know fewer kinds of BTF; only storage maps cannot do without.
-        elif typed and spec.type not in _STORAGE and e.errno in (errno.EINVAL, errno.ENOTSUP, bpf.ENOTSUPP):
-            again = False
-        else:
+        if not typed or spec.type in _STORAGE or e.errno not in (errno.EINVAL, errno.ENOTSUP, bpf.ENOTSUPP):
             raise _failed(spec, e) from None
     try:
-        return attempt(again)
+        return attempt(False)
     except OSError as e:
         raise _failed(spec, e) from None
 
@@ -359,17 +355,3 @@ def _failed(spec: MapSpec, cause: OSError) -> UserError:
     if spec.type in _RINGS and not features.has("ringbuf"):
         return NotSupported("this kernel has no BPF ring buffer (5.8 brought it)", where=where)
     return NotSupported(f"the kernel refuses a map of this kind ({cause.filename}: {cause.strerror})", where=where)
-
-
-def _raise_memlock() -> bool:
-    """Lift RLIMIT_MEMLOCK, which maps counted against before 5.11; whether that changed anything."""
-    import resource
-
-    limit = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK) == limit:
-        return False
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, limit)
-    except (OSError, ValueError):
-        return False
-    return True

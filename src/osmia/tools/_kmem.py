@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernel half: the tracepoints of the kernel's own allocators: kmalloc, slab caches, pages, memory for each CPU."""
+"""Kernel half: the tracepoints of the kernel's own allocators: kmalloc, slab caches, pages, memory for each CPU.
+
+Those of slabs are taken raw: 11e9734bcb6a (6.1) gave their records other names, their arguments have stayed.
+"""
 
 from __future__ import annotations
 
+from osmia.lang.builtins import cast
+from osmia.lang.drift import cache_is_told
 from osmia.lang.options import option
-from osmia.lang.probes import tracepoint
+from osmia.lang.probes import raw_tracepoint, tracepoint
 from osmia.tools._held import ALLOCATED, gave, keep, tell, wants
 
 percpu = option("--percpu", help="memory that the kernel has for each CPU, instead of its other allocations")
@@ -24,24 +29,24 @@ def took(name, address, size):
         tell(ALLOCATED, name, address, size)
 
 
-@tracepoint("kmem:kmalloc")
-def kmalloc(record):
-    took(KMALLOC, record.ptr, record.bytes_alloc)
+@raw_tracepoint("kmalloc")
+def kmalloc(call_site, ptr, asked, given):
+    took(KMALLOC, ptr, given)
 
 
-@tracepoint("kmem:kmalloc_node", optional=True)  # before 6.1
-def kmalloc_node(record):
-    took(KMALLOC, record.ptr, record.bytes_alloc)
+@raw_tracepoint("kmalloc_node", optional=True)  # before 6.1
+def kmalloc_node(call_site, ptr, asked, given):
+    took(KMALLOC, ptr, given)
 
 
-@tracepoint("kmem:kmem_cache_alloc")
-def kmem_cache_alloc(record):
-    took(SLAB, record.ptr, record.bytes_alloc)
+@raw_tracepoint("kmem_cache_alloc")
+def kmem_cache_alloc(call_site, ptr, third, fourth):
+    took(SLAB, ptr, cast(third, "struct kmem_cache").size if cache_is_told() else fourth)
 
 
-@tracepoint("kmem:kmem_cache_alloc_node", optional=True)  # before 6.1
-def kmem_cache_alloc_node(record):
-    took(SLAB, record.ptr, record.bytes_alloc)
+@raw_tracepoint("kmem_cache_alloc_node", optional=True)  # before 6.1
+def kmem_cache_alloc_node(call_site, ptr, asked, given):
+    took(SLAB, ptr, given)
 
 
 @tracepoint("kmem:mm_page_alloc")
@@ -54,14 +59,14 @@ def percpu_alloc(record):
     took(PER_CPU, record.ptr, record.size)
 
 
-@tracepoint("kmem:kfree")
-def kfree(record):
-    gave(KMALLOC, record.ptr)
+@raw_tracepoint("kfree")
+def kfree(call_site, ptr):
+    gave(KMALLOC, ptr)
 
 
-@tracepoint("kmem:kmem_cache_free")
-def kmem_cache_free(record):
-    gave(SLAB, record.ptr)
+@raw_tracepoint("kmem_cache_free")
+def kmem_cache_free(call_site, ptr):
+    gave(SLAB, ptr)
 
 
 @tracepoint("kmem:mm_page_free")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from osmia import Hash, current, exists, first_of, ktime, log2_hist, tracepoint
-from osmia.lang.drift import page_index
+from osmia.lang.drift import loops_are_long, page_index
 from osmia.lang.function_probes import fentry, kprobe
 from osmia.lang.types import Event, u32, u64
 
@@ -33,6 +33,11 @@ def together(record):
     return 1 << record.order if exists(record.order) else 1
 
 
+def behind(i, n):
+    """Whether ``i`` is behind the last of ``n`` pages; kernels without long loops have them one by one."""
+    return i >= n or (i >= 1 and not loops_are_long())
+
+
 def take(kind, dev, ino, index):
     """Something has happened to a page; how many had come together with it, 0 where it waits no more."""
     found = pages.pop(Page(dev=dev, ino=ino, index=index))
@@ -56,7 +61,7 @@ def use(dev, ino, first, last):
 def deleted(record):
     n = together(record)
     for i in range(MOST):
-        if i >= n:
+        if behind(i, n):
             break
         take(DROPPED, record.s_dev, record.i_ino, record.index + i)
 
@@ -87,7 +92,7 @@ def accessed(page):
     dev, ino, index = host.i_sb.s_dev, host.i_ino, page_index(page)
     n = take(USED, dev, ino, index)
     for i in range(MOST):
-        if i + 1 >= n:
+        if behind(i + 1, n):
             break
         take(USED, dev, ino, index + 1 + i)
 

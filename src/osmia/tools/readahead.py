@@ -8,7 +8,20 @@ from osmia.kernel import tracefs
 from osmia.lang.filters import cgroup, name, pid, tid, uid, wanted  # noqa: F401 - options
 from osmia.lang.function_probes import fentry, fexit, kprobe, kretprobe
 from osmia.lang.types import Event, u32, u64
-from osmia.tools._pages import FATES, MOST, NAMES, READ, USED, Page, accessed, ages, needed, pages, together  # noqa: F401 - programs
+from osmia.tools._pages import (  # noqa: F401 - programs
+    FATES,
+    MOST,
+    NAMES,
+    READ,
+    USED,
+    Page,
+    accessed,
+    ages,
+    behind,
+    needed,
+    pages,
+    together,
+)  # fmt: skip
 
 ALL = 1 << 60
 
@@ -76,7 +89,7 @@ def added(record):
     ages[READ].add(0, n)
     touched = needed.get(current.pid)
     for i in range(MOST):
-        if i >= n:
+        if behind(i, n):
             break
         index = record.index + i
         if touched is not None and touched.ino == asked.ino and touched.dev == asked.dev and touched.index == index:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from osmia import Col, Event, PerCpuHash, Str, cast, count_table, first_of, kernel_str, raw_tracepoint, tp_btf
 from osmia.lang.drift import cache_is_told
 from osmia.lang.filters import cgroup, name, pid, uid, wanted  # noqa: F401 - options
-from osmia.lang.probes import tracepoint
 from osmia.lang.types import u32, u64
 from osmia.tools._top import maxrows, noclear
 
@@ -44,23 +43,22 @@ def cache_alloc(call_site, ptr, third, fourth):
         sized(CACHE, fourth)
 
 
-@tracepoint("kmem:kmem_cache_alloc_node", optional=True)
-def cache_alloc_node(record):
-    """Before 6.1."""
-    if record.ptr and wanted():
-        sized(CACHE, record.bytes_alloc)
+@raw_tracepoint("kmem_cache_alloc_node", optional=True)  # before 6.1
+def cache_alloc_node(call_site, ptr, wants, gets):
+    if ptr and wanted():
+        sized(CACHE, gets)
 
 
-@tracepoint("kmem:kmalloc")
-def kmalloc(record):
-    if record.ptr and wanted():
-        sized(KMALLOC, record.bytes_alloc)
+@raw_tracepoint("kmalloc")
+def kmalloc(call_site, ptr, wants, gets):
+    if ptr and wanted():
+        sized(KMALLOC, gets)
 
 
-@tracepoint("kmem:kmalloc_node", optional=True)  # before 6.1
-def kmalloc_node(record):
-    if record.ptr and wanted():
-        sized(KMALLOC, record.bytes_alloc)
+@raw_tracepoint("kmalloc_node", optional=True)  # before 6.1
+def kmalloc_node(call_site, ptr, wants, gets):
+    if ptr and wanted():
+        sized(KMALLOC, gets)
 
 
 def label(key):
