@@ -36,6 +36,7 @@ APART = [
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "cpufreq", "criticalstat", "deadlock", "drsnoop",
     "funccount", "funcinterval", "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "kvmexit", "llcstat",
     "mdflush", "memleak", "netqtop", "numasched", "oomkill", "sslsniff", "stackcount", "tcpcong", "trace", "ttysnoop",
+    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "stackcount", "tcpcong", "trace", "ttysnoop", "virtiostat",
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
     "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
     "pythongc", "trace", "ttysnoop",

@@ -38,7 +38,7 @@ SUBJECTS = {
                                "btrfsslower", "btrfsdist", "nfsslower", "nfsdist", "f2fsslower", "f2fsdist",
                                "zfsslower", "zfsdist", "readahead", "writeback"),
     "Disks": ("biolatency", "biosnoop", "biotop", "biopattern", "biostacks", "biolatpcts", "bitesize", "iolatency",
-              "mdflush"),
+              "mdflush", "virtiostat"),
     "Network": ("tcpconnect", "tcpaccept", "tcplife", "tcpretrans", "tcptop", "tcpstates", "tcprtt", "tcpdrop",
                 "tcptracer", "tcpconnlat", "tcpsubnet", "tcpcong", "tcppktlat", "netqtop", "gethostlatency",
                 "solisten", "bindsnoop", "undump", "sslsniff", "ssllatency"),
