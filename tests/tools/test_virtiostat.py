@@ -271,7 +271,7 @@ def test_what_goes_out_and_in(port: Port) -> None:
 @pytest.mark.kernel
 def test_how_it_is_attached(traced: None) -> None:
     done = osmia("virtiostat", "-D", "0.2", "2")
-    assert done.returncode == 0 and done.stdout.count(HEAD) == 2
+    assert done.returncode == 0 and done.stdout.count(HEAD) == 2 and "rejects" not in done.stderr, done.stderr
     for function in ("sgs", "outbuf", "inbuf", "inbuf_ctx"):
         where = rf"add_{function}: attached to (fentry|kprobe):virtqueue_add_{function}\b"
         assert re.search(where, done.stderr), done.stderr
