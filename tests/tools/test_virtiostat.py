@@ -235,10 +235,10 @@ def test_what_goes_out_and_in(port: Port) -> None:
     request goes out, one for the answer comes in.
     """
     assert Path(f"/sys/bus/virtio/devices/{port.device}/driver").resolve().name == "virtio_console"
-    everything = Tool("virtiostat", "--json", "-i", "100").start()
-    lists = Tool("virtiostat", "--csv", "--lists", "-d", "virtio_console", "100").start()
-    nothing = Tool("virtiostat", "--json", "-i", "100", "-n", port.device, "-d", "9pnet_virtio").start()
-    table = Tool("virtiostat", "-n", port.device, "-T", "100").start()
+    everything = Tool("virtiostat", "--json", "-i", "9999").start()
+    lists = Tool("virtiostat", "--csv", "--lists", "-d", "virtio_console", "9999").start()
+    nothing = Tool("virtiostat", "--json", "-i", "9999", "-n", port.device, "-d", "9pnet_virtio").start()
+    table = Tool("virtiostat", "-n", port.device, "-T", "9999").start()
     port.use()
     look_up()
     for tool in (everything, lists, nothing, table):
