@@ -425,7 +425,8 @@ def _atomic(b: Body, e: tir.Atomic) -> str:
     # before 5.12 have, and **never** hands back the old value, not even when
     # it is used (LLVM 22 then yields the operand); the others always fetch.
     order = "seq_cst" if e.fetch else "monotonic"
-    old = b.let(f"atomicrmw {e.op} ptr {address}, i{e.mem.bits} {operand} {order}, align {e.mem.size}")
+    # Volatile: what adds nothing would become an "or" otherwise, which kernels before 5.12 do not have.
+    old = b.let(f"atomicrmw volatile {e.op} ptr {address}, i{e.mem.bits} {operand} {order}, align {e.mem.size}")
     if not e.fetch or isinstance(e.type, tir.Void):
         return ""
     return widen(b, old, e.mem)
