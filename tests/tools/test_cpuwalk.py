@@ -13,7 +13,7 @@ from test_runqlat import Sleeper
 
 pytestmark = pytest.mark.kernel
 
-HERTZ = 499
+HERTZ = 99  # emulated CPUs do not keep up with more
 
 
 def samples(text: str) -> dict[int, int]:
@@ -29,7 +29,7 @@ def ran(pid: int) -> float:
 
 def test_where_a_process_runs() -> None:
     """All samples are on its CPU, and as many as fit into the time that it had."""
-    with Sleeper(1, 0, 1_000_000) as spinner, Sleeper(1, 0, 1_000_000) as other:
+    with Sleeper(1, 0, 2_000_000) as spinner, Sleeper(1, 0, 2_000_000) as other:
         tool = Tool("cpuwalk", "-f", str(HERTZ), "-p", str(spinner.pid)).start()
         before = ran(spinner.pid)
         spinner.go()
