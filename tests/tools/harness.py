@@ -35,17 +35,8 @@ EXAMPLES = sorted((REPO / "examples").glob("*.py"))
 APART = [
     "argdist", "biolatpcts", "biosnoop", "compactsnoop", "cpufreq", "criticalstat", "deadlock", "drsnoop",
     "funccount", "funcinterval", "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "kvmexit", "llcstat",
-    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "sslsniff", "stackcount", "tcpcong", "trace", "ttysnoop",
-    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "stackcount", "tcpcong", "trace", "ttysnoop", "virtiostat",
-    "argdist", "biolatpcts", "biosnoop", "compactsnoop", "deadlock", "drsnoop", "funccount", "funcinterval",
-    "funclatency", "funcslower", "inject", "klockstat", "ksnoop", "mdflush", "memleak", "oomkill", "stackcount",
-    "pythongc", "trace", "ttysnoop",
-    "argdist", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "memleak", "netqtop", "stackcount",
-    "tcpcong", "trace",
-    "inject", "klockstat", "ksnoop", "llcstat", "memleak", "stackcount", "trace",
-    "argdist", "cpufreq", "deadlock", "funccount", "funcinterval", "funclatency", "funcslower",
-    "inject", "klockstat", "ksnoop", "llcstat", "memleak", "numasched", "stackcount", "trace",
+    "mdflush", "memleak", "netqtop", "numasched", "oomkill", "pythongc", "sslsniff", "stackcount", "tcpcong",
+    "trace", "ttysnoop", "virtiostat",
 ]  # fmt: skip
 #: Of these, those whose programs are made of what the command line says.
 SPECIFIED = ["argdist", "inject", "ksnoop", "trace"]

@@ -33,7 +33,7 @@ WORDS["biolatpcts"] = (min(os.listdir("/sys/class/block"), default=""),)
 #: What tools say where a machine has not what they look at; there is no more to be seen of them then.
 REFUSED = {
     "cpufreq": "virtual machines have none", "criticalstat": "CONFIG_PREEMPTIRQ_TRACEPOINTS",
-    "kvmexit": "kvm", "llcstat": "hardware counter", "numasched": "NUMA",
+    "kvmexit": "kvm", "llcstat": "hardware counter", "numasched": "NUMA", "virtiostat": "kprobes or fentry",
 }
 #: Tools whose -v is another option, as in bcc; capable and tcptracer have both meanings.
 OTHER_V = ("drsnoop", "kvmexit")
