@@ -64,16 +64,19 @@ def keep(kernel: str, boot: str, version: str, records: list[dict[str, Any]], *,
 
 def failed(kernel: str, boot: str) -> list[str]:
     """The tests that have failed in the kept results."""
-    path = place(kernel, boot)
-    tests = json.loads(path.read_text())["tests"] if path.exists() else {}
-    return [id for id, entry in tests.items() if entry["outcome"] == "failed"]
+    return [id for id, outcome in _outcomes(kernel, boot).items() if outcome == "failed"]
 
 
 def settled(kernel: str, boot: str) -> list[str]:
     """The tests that need not run again: those that have passed or were skipped in the kept results."""
+    return [id for id, outcome in _outcomes(kernel, boot).items() if outcome != "failed"]
+
+
+def _outcomes(kernel: str, boot: str) -> dict[str, str]:
+    """By test; none where nothing is kept."""
     path = place(kernel, boot)
     tests = json.loads(path.read_text())["tests"] if path.exists() else {}
-    return [id for id, entry in tests.items() if entry["outcome"] != "failed"]
+    return {id: entry["outcome"] for id, entry in tests.items()}
 
 
 def kept() -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from kernel_code import running
+from kernel_code import Running, running
 from needs import needs
 
 from osmia.compiler import currenttask
@@ -54,6 +54,15 @@ def enter(call):
 """
 
 
+def after(it: Running, calls: int) -> list[int]:
+    """What the program has noted when this process has made so many calls."""
+    it.attach("enter")
+    for _ in range(calls):
+        with pytest.raises(ProcessLookupError):
+            os.getpgid(4242)
+    return [it.module.seen[number] for number in range(it.module.seen.max_entries)]
+
+
 def ancestors() -> list[int]:
     """Of this process, the nearest first; threads that started one count with their process."""
     found, pid = [], os.getppid()
@@ -68,11 +77,7 @@ def test_pointers_in_a_loop() -> None:
     """What starts as a pointer of the current task's, read or changed by the rounds."""
     needs("bpf_loop")  # ten thousand of them are walked one by one before
     with running(IN_A_LOOP.replace("PID", str(os.getpid()))) as it:
-        it.attach("enter")
-        for _ in range(7):
-            with pytest.raises(ProcessLookupError):
-                os.getpgid(4242)
-        seen = [it.module.seen[number] for number in range(3)]
+        seen = after(it, 7)
     up = ancestors()
     assert seen == [up[-1], 7 * len(up), 7]
 
@@ -85,10 +90,6 @@ def test_numbers_and_pointers(tracked: bool, monkeypatch: pytest.MonkeyPatch) ->
     if not tracked:  # as on a kernel before 5.11
         monkeypatch.setattr(currenttask, "_ENUMERATOR", "BPF_FUNC_that_no_kernel_has")
     with running(READS.replace("PID", str(os.getpid()))) as it:
-        it.attach("enter")
-        for _ in range(17):
-            with pytest.raises(ProcessLookupError):
-                os.getpgid(4242)
-        seen = [it.module.seen[number] for number in range(8)]
+        seen = after(it, 17)
     me, parent = os.getpid(), os.getppid()
     assert seen == [me, parent, parent, parent, parent, resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1, 17]
