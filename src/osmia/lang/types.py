@@ -15,7 +15,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Sized = TypeVar("Sized")
 
 
 class Int(int):
@@ -93,6 +95,13 @@ class _Sized(type):
         return made
 
 
+def _of_bytes(cls: type[Sized], name: str, n: Any) -> type[Sized]:
+    """``NAME[n]``, a kind of ``cls`` with ``n`` bytes; TypeError."""
+    if not isinstance(n, int) or not 1 <= n <= 32768:
+        raise TypeError(f"{name}[{n!r}]: the size is a number of bytes from 1 to 32768")
+    return type(f"{name}[{n}]", (cls,), {"n": n})
+
+
 class Str(str, metaclass=_Sized):
     """``Str[n]``: text in ``n`` bytes, NUL included; longer text is cut, and a cut text is marked when shown.
 
@@ -116,9 +125,7 @@ class Str(str, metaclass=_Sized):
 
     @classmethod
     def of(cls, n: int) -> type[Str]:
-        if not isinstance(n, int) or not 1 <= n <= 32768:
-            raise TypeError(f"Str[{n!r}]: the size is a number of bytes from 1 to 32768")
-        return type(f"Str[{n}]", (cls,), {"n": n})
+        return _of_bytes(cls, "Str", n)
 
 
 class Bytes(bytes, metaclass=_Sized):
@@ -128,9 +135,7 @@ class Bytes(bytes, metaclass=_Sized):
 
     @classmethod
     def of(cls, n: int) -> type[Bytes]:
-        if not isinstance(n, int) or not 1 <= n <= 32768:
-            raise TypeError(f"Bytes[{n!r}]: the size is a number of bytes from 1 to 32768")
-        return type(f"Bytes[{n}]", (cls,), {"n": n})
+        return _of_bytes(cls, "Bytes", n)
 
 
 class Data(bytearray, metaclass=_Sized):
@@ -159,9 +164,7 @@ class Data(bytearray, metaclass=_Sized):
 
     @classmethod
     def of(cls, n: int) -> type[Data]:
-        if not isinstance(n, int) or not 1 <= n <= 32768:
-            raise TypeError(f"Data[{n!r}]: the size is a number of bytes from 1 to 32768")
-        return type(f"Data[{n}]", (cls,), {"n": n})
+        return _of_bytes(cls, "Data", n)
 
     def read(self, pointer: Any, size: int) -> int:
         """Have the ``size`` bytes at ``pointer`` (``bytes`` when run as Python)."""
