@@ -22,16 +22,20 @@ from typing import NamedTuple
 
 #: Seconds after which a tool that shows nothing is given up.
 PATIENCE = 20.0 * float(os.environ.get("OSMIA_TEST_PATIENCE", "1"))  # emulated CPUs are slower
-_LOST = (re.compile(rb"[Ll]ost ([\d,]+) events"), re.compile(rb"([\d,]+) (?:event|update)s? lost"))
+_LOST = (re.compile(rb"(?:[Ll]ost|LOST) ([\d,]+) events"), re.compile(rb"([\d,]+) (?:event|update)s? lost"))
 
 
 class Tool(NamedTuple):
-    """A command; ``shows`` is in the first output that counts, the marker's name where it is None."""
+    """A command; ``shows`` is in the first output that counts, the marker's name where it is None.
+
+    ``row`` is in each row of a storm; None: the row ends with the name that was opened.
+    """
 
     name: str
     argv: list[str]
     shows: str | None = None
     env: dict[str, str] = {}
+    row: str | None = None
 
 
 class Start(NamedTuple):
@@ -293,16 +297,17 @@ def lost(text: bytes) -> int:
 
 
 def storm(tool: Tool, program: str, kind: str, path: str, rate: int, seconds: float, folder: str) -> Storm:
-    """``tool`` under a storm of opens of ``path``, its rows going to a file in ``folder``.
+    """``tool`` under a storm of opens or execs of ``path``, its rows going to a file in ``folder``.
 
     What a tool lost was anybody's, so ``lost`` may hold a few opens that other processes made.
     """
+    wanted = tool.row or os.path.basename(path) + (" leaf" if kind == "exec" else "\n")
     rows, said, before = f"{folder}/rows", f"{folder}/said", children()
     with open(rows, "wb") as out, open(said, "wb") as err:
         process = subprocess.Popen(tool.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment(tool))
     pid = process.pid
     try:
-        _wait_for_rows(program, path + ".early", rows, process)
+        _wait_for_rows(tool, program, kind, rows, process)
         cpu, runs = cpu_ns(pid), programs(pid)
         made, wall, _ = Load(program, kind, path, rate, seconds).result()
         settled(rows)
@@ -315,7 +320,7 @@ def storm(tool: Tool, program: str, kind: str, path: str, rate: int, seconds: fl
             process.wait()
     with open(said, "rb") as err:
         text = err.read()
-    shown = count(rows, os.path.basename(path).encode() + b"\n")
+    shown = count(rows, wanted.encode())
     gone = lost(text) + (lost(_tail(rows)) if not lost(text) else 0)
     os.unlink(rows)
     ran = [(str(id), n - runs[id][0], ns - runs[id][1]) for id, (n, ns) in after.items() if id in runs]
@@ -326,18 +331,24 @@ def storm(tool: Tool, program: str, kind: str, path: str, rate: int, seconds: fl
 
 
 def _tail(path: str) -> bytes:
-    """Lines of an output file that are about losses (bpftrace tells them among its rows)."""
-    found = []
+    """Lines of an output file that are about losses (bpftrace and perf tell them among their rows)."""
     with open(path, "rb") as stream:
-        found = [line for line in stream if line.startswith((b"Lost", b"WARNING: Lost"))]
+        found = [line for line in stream if line.startswith((b"Lost", b"LOST", b"WARNING: Lost"))]
     return b"".join(found)
 
 
-def _wait_for_rows(program: str, path: str, rows: str, process: subprocess.Popen[bytes]) -> None:
-    """Until the tool traces: some write nothing before a buffer is full, so enough is opened to fill it."""
+def _wait_for_rows(tool: Tool, program: str, kind: str, rows: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the tool traces: some write nothing before a buffer is full, so enough is opened to fill it.
+
+    None of it may look like a row of the storm: another name is opened, by a process of another name.
+    """
+    other = f"{os.path.dirname(program)}/osmia-early"
+    if not os.path.exists(other):
+        os.link(program, other)
+    maker = program if not tool.row else other  # a tool that traces by name only must see it
     limit = time.monotonic() + PATIENCE
     while time.monotonic() < limit:
-        Load(program, "open", path, 2000, 0.1).result()
+        Load(maker, "exec" if kind == "exec" else "open", other, 2000, 0.1).result()
         if os.stat(rows).st_size > 4096 or process.poll() is not None:
             break
     if process.poll() is not None or os.stat(rows).st_size <= 4096:

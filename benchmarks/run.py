@@ -31,16 +31,19 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FLAT_OUT = 0
 #: First starts of a tool: with the object that osmia brought along, and as if it had brought none.
 EMPTY, COMPILING = "empty cache", "compiling"
-#: (what kind of open, opens a second): of a file that is not there, below a descriptor that is not open, of many.
+#: (kind, events a second): opens of a file that is not there, below a descriptor that is not open, of many; execs.
 STORMS = (("open", 10_000), ("open", 100_000), ("open", 500_000), ("open", FLAT_OUT), ("fail", 1_000_000),
-          ("fail", FLAT_OUT), ("mix", FLAT_OUT))  # fmt: skip
-KINDS = {"open": "", "fail": ", bad descriptor", "mix": ", many paths and names"}
+          ("fail", FLAT_OUT), ("mix", FLAT_OUT), ("exec", FLAT_OUT))  # fmt: skip
+KINDS = {"open": "", "fail": ", bad descriptor", "mix": ", many paths and names", "exec": ", execs"}
+#: perf shows addresses and not names, on standard error, so its rows are known by the load's name.
+PERF, LOAD = "/usr/bin/perf", "osmia-storm"
 BIO, RUNQ, OFFCPU = "Tracing block device I/O", "Tracing run queue latency", "Tracing off-CPU time"
 #: tool -> (load kind, what osmia shows first, [(peer's name, its command, what it shows first)])
 TOOLS = {
     "opensnoop": ("open", None, [("libbpf-tools", "/usr/sbin/opensnoop-libbpf", None),
-                                 ("bpftrace", "/usr/sbin/opensnoop.bt", None)]),
-    "execsnoop": ("exec", None, [("libbpf-tools", "/usr/sbin/execsnoop-libbpf", None)]),
+                                 ("bpftrace", "/usr/sbin/opensnoop.bt", None), ("perf trace", PERF, f"{LOAD}/")]),
+    "execsnoop": ("exec", None, [("libbpf-tools", "/usr/sbin/execsnoop-libbpf", None),
+                                 ("bpftrace", "/usr/sbin/execsnoop.bt", None)]),
     "biolatency": ("open", BIO, [("libbpf-tools", "/usr/sbin/biolatency-libbpf", BIO),
                                  ("bpftrace", "/usr/sbin/biolatency.bt", BIO)]),
     "runqlat": ("open", RUNQ, [("libbpf-tools", "/usr/sbin/runqlat-libbpf", RUNQ),
@@ -70,7 +73,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace, folder: str) -> None:
         self.args = args
         self.folder = folder
-        self.load = f"{folder}/osmia-storm"
+        self.load = f"{folder}/{LOAD}"
         self.marker = f"{folder}/osmia-bench-marker"
         self.leaf = f"{folder}/osmia-bench-leaf"
         self.calm = self.busy = 0  # measurements at idle moments, and others
@@ -106,8 +109,10 @@ class Bench:
         if self.args.bcc:
             found = [*found, ("bcc", f"/usr/sbin/{tool}-bpfcc", found[0][2])]
         env = {"PYTHONUNBUFFERED": "1"}  # of bcc's: what they show first is to be seen at once
-        return [Tool(name, [*common.in_root(root), command], shows, env) for name, command, shows in found
-                if os.path.exists(root + command)]  # fmt: skip
+        opens = {PERF: ("/bin/sh", "-c", f"exec {PERF} trace -e openat 2>&1")}
+        return [Tool(name, [*common.in_root(root), *opens.get(command, (command,))], shows, env,
+                     shows if command in opens else None)
+                for name, command, shows in found if os.path.exists(root + command)]  # fmt: skip
 
 
 def progress(text: str) -> None:
@@ -165,24 +170,32 @@ def asked(kind: str, rate: int) -> str:
     return (f"{rate:,}/s" if rate else "flat out") + KINDS[kind]
 
 
+def _stormed(bench: Bench, kind: str) -> list[Tool]:
+    """The tools that a storm of a kind is for."""
+    name = "execsnoop" if kind == "exec" else "opensnoop"
+    tools = [bench.osmia(name, None), *bench.peers(name)]
+    if kind == "mix":  # names of processes change: who knows its rows by them cannot be measured
+        return [tool for tool in tools if not tool.row]
+    return tools if kind == "exec" else [tools[0], bench.too_small(), *tools[1:]]
+
+
 def storms(bench: Bench) -> list[str]:
     """The table of storms.  Each cell is the median run (by rows not shown)."""
-    out = ["## A storm of opens from one process", "",
-           "| opens | | reached | opens made | rows | reported lost | unaccounted | rows + lost = made "
+    out = ["## A storm of opens, or execs, from one process", "",
+           "| opens | | reached | made | rows | reported lost | unaccounted | rows + lost = made "
            "| reader CPU, ns a row |", "|---|---|--:|--:|--:|--:|--:|:-:|--:|"]  # fmt: skip
-    small = bench.too_small()
-    everyone = [bench.osmia("opensnoop", None), small, *bench.peers("opensnoop")]
     for kind, rate in STORMS:
-        tools = [tool for tool in everyone if tool != small or kind != "mix"]  # which traces one name only
+        tools = _stormed(bench, kind)
+        path = bench.leaf if kind == "exec" else bench.missing
         runs: list[list[Storm]] = [[] for _ in tools]
         bare = []
         for i in range(bench.args.storms):
             progress(f"storm {asked(kind, rate)}: {i + 1} of {bench.args.storms}")
-            made, wall, _ = Load(bench.load, kind, bench.missing, rate, min(bench.args.seconds, 1.0)).result()
+            made, wall, _ = Load(bench.load, kind, path, rate, min(bench.args.seconds, 1.0)).result()
             bare.append(made / wall * 1e9)
             for tool, into in zip(tools, runs, strict=True):
                 bench.pause()
-                into.append(storm(tool, bench.load, kind, bench.missing, rate, bench.args.seconds, bench.folder))
+                into.append(storm(tool, bench.load, kind, path, rate, bench.args.seconds, bench.folder))
         out.append(f"| {asked(kind, rate)} | no tracing | {statistics.median(bare):,.0f}/s | | | | | | |")
         for tool, found in zip(tools, runs, strict=True):
             found.sort(key=lambda one: one.made - one.rows)
@@ -200,7 +213,7 @@ def kernel(bench: Bench) -> list[str]:
     """The table of what the programs cost in the kernel, by its own statistics."""
     out = ["## In the kernel", "", "| | programs that ran | ns an open | ns a run of each |", "|---|--:|--:|---|"]
     with common.kernel_statistics():
-        for tool in [bench.osmia("opensnoop", None), *bench.peers("opensnoop")]:
+        for tool in _stormed(bench, "mix"):
             runs = [storm(tool, bench.load, "open", bench.missing, 100_000, 1.0, bench.folder)
                     for _ in range(bench.args.storms)]  # fmt: skip
             runs.sort(key=lambda one: one.kernel_ns / one.made)

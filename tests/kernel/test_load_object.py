@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from kernel_code import compile_module, module
+from kernel_code import compile_module, module, tracepoint_format
 from needs import needs
 
+from osmia.compiler.stages import compile_unit
 from osmia.errors import NotFound, NotSupported, VerifierError
 from osmia.kernel import btf_source, features
+from osmia.lang.unit import Unit
 from osmia.link import attach
 from osmia.load.object import load
 from osmia.obj.elf import parse_object
@@ -182,6 +184,31 @@ def test_what_is_asked_for_first_need_not_be_there() -> None:
         assert first == 0 and second >= 1
     with pytest.raises(NotSupported, match="no type information"):
         load(careless)
+
+
+WOKEN = """
+priority = Hash[s32, u64]()
+
+@tracepoint("sched:sched_wakeup_new")
+def woken(task):
+    priority[task.pid] = task.prio
+"""
+
+
+@pytest.mark.parametrize("by", ["the kernel", "osmia"])
+def test_a_record_may_be_called_otherwise_here(by: str) -> None:
+    """Which events share a structure differs by kernel, so an object may name one that this kernel does not have."""
+    unit = Unit("woken", vars(module(WOKEN)))
+    spec = parse_object(compile_unit(unit, btf=None, tracepoint_format=tracepoint_format).object, "woken")
+    assert b"trace_event_raw_sched_wakeup_new\0" in spec.btf, "the event's own name, and not its class's"
+    if by == "osmia":
+        features.turn_off("core_relo")
+    with load(spec) as live, attach(live.progs["woken"]):
+        assert live.notes == ["woken: fields relocated by osmia with /sys/kernel/btf/vmlinux and the"
+                              " sched:sched_wakeup_new format"]  # fmt: skip
+        child = subprocess.Popen(["true"])
+        assert child.wait() == 0
+        assert u64(live.maps["priority"].lookup(struct.pack("<i", child.pid))) == 120
 
 
 def test_object_btf_is_not_needed(live_spec: Specs) -> None:

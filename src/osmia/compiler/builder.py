@@ -54,6 +54,8 @@ class Builder:
         self._scratch: dict[Any, int] = {}
         self._scratch_bytes = 0
         self._zero_bytes = 0
+        #: Entry programs that another thread may run, too, before they have ended on the same CPU: those of uprobes.
+        self.preempted: set[str] = set()
         self.functions: dict[Any, Any] = {}
         #: By syntax tree, which is kept so: names that it binds, and binds in passing.
         self.checked: dict[FunctionDef, tuple[set[str], set[str]]] = {}

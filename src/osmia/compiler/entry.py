@@ -60,6 +60,7 @@ def _bind(fn: Fn, prog: Prog, hook: Hook) -> None:
     if hook.kind in ("uprobe", "uretprobe", "usdt"):
         from osmia.compiler import entry_user
 
+        fn.mod.preempted.add(fn.root)
         entry_user.bind(fn, names, hook)
         return
     if hook.kind in BY_SLOT + BY_REGISTER:

@@ -20,6 +20,7 @@ from osmia.lang.types import Field, has_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 # The send state of an event: bytes of the tail used, strings in it, whether some were cut, whether to discard.
@@ -37,7 +38,7 @@ def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> N
     if layout.tail is None and not isinstance(ring, FlightRecorder):
         base = transport.room(fn, fn.mod.map(ring), layout.size)
     elif layout.tail is None:
-        base = transport.scratch(fn, fn.mod.map(ring), layout.size)
+        base = transport.scratch(fn, fn.mod.map(ring), _recorder_claim(ring) + 8)
     else:
         base = _scratch(fn, ring)
     block: list[tir.Stmt] = []
@@ -46,15 +47,47 @@ def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> N
             state = fn.slot(("state", fn.mod.map(ring)), STATE)
         else:
             state = fn.keep(fn.offset(base, _state_offset(ring)))
-        fn.emit(tir.Zero(fn.loc, state, STATE.size))
-        _clear(fn, node, ring, base, name)
-        event = Val(TEvent(ring), [base, state])
-        body(event, lambda: send(fn, ring, base, state))
+        _whole(fn, node, ring, name, body, base, state)
     skipped: list[tir.Stmt] = []
     if layout.tail is None:
         with fn.into(skipped):
             fn.lost("ring", ring.name)
     fn.if_(fn.not_null(base), block, skipped)
+
+
+def _whole(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any, base: tir.Expr, state: tir.Expr) -> None:
+    """Fill the event and send it; in per-CPU memory that another thread may want, only where none has it."""
+    def fill(close: Callable[[], None]) -> None:
+        fn.emit(tir.Zero(fn.loc, state, STATE.size))
+        _clear(fn, node, ring, base, name)
+        body(Val(TEvent(ring), [base, state]), close)
+
+    copied = ring.event.layout().tail is not None
+    if fn.root not in fn.mod.preempted or not (copied or isinstance(ring, FlightRecorder)):
+        fill(lambda: send(fn, ring, base, state))
+        return
+    word = fn.offset(state, STATE.size) if copied else fn.offset(base, _recorder_claim(ring))
+    word = fn.keep(word)
+
+    def close() -> None:
+        send(fn, ring, base, state)
+        transport.give_back(fn, word)
+
+    ours = transport.claim(fn, word)
+    alone: list[tir.Stmt] = []
+    with fn.into(alone):
+        fill(close)
+    taken: list[tir.Stmt] = []
+    with fn.into(taken):
+        fn.lost("taken", ring.name)
+        transport.give_back(fn, word)
+    fn.if_(ours, alone, taken)
+
+
+def _recorder_claim(ring: Ring) -> int:
+    """Where the claim on the memory of a record of fixed size lies: behind it."""
+    size: int = ring.event.layout().size
+    return (size + 7) // 8 * 8
 
 
 def _state_offset(ring: Ring) -> int:
@@ -72,7 +105,7 @@ def _state_offset(ring: Ring) -> int:
 
 def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
-    need = _state_offset(ring) + STATE.size
+    need = _state_offset(ring) + STATE.size + 8  # behind the state who claims it is counted
     fn.per_root = True
     if need > transport.PERCPU_LIMIT:
         fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"

@@ -10,7 +10,7 @@ and what a loop found is a number that nothing is known of.
 
 from __future__ import annotations
 
-from osmia.compiler import mapops, tir
+from osmia.compiler import mapops, tir, transport
 from osmia.compiler.builder import SCRATCH
 from osmia.compiler.core import Fn
 from osmia.compiler.kmem import READ
@@ -37,7 +37,7 @@ CLAIMS = 128
 #: Frames that can be left out.
 MOST_SKIPPED = 64
 
-# Memory of one program on one CPU: whether it is in use, the chunk that is filled (from 1; 0: none yet), the next
+# Memory of one program on one CPU: how many claim it, the chunk that is filled (from 1; 0: none yet), the next
 # word in it, the bytes of the stack, its header, then the stack and, for the last step, zeros.
 BUSY, CHUNK, AT, LENGTH, HEADER, WORDS = 0, 8, 16, 24, 32, 40
 SCRATCH_BYTES = WORDS + 8 * (MOST_FRAMES + MOST_SKIPPED + STEP)
@@ -74,15 +74,15 @@ def number(fn: Fn, item: Stacks, skip: int, user: bool, context: tir.Expr) -> ti
     memory = fn.helper(mapops.LOOKUP, fn.global_(SCRATCH), place, result=tir.Ptr("mem"))
     there: list[tir.Stmt] = []
     with fn.into(there):
+        ours = transport.claim(fn, fn.offset(memory, BUSY))
         read: list[tir.Stmt] = []
         with fn.into(read):
-            fn.store(fn.offset(memory, BUSY), fn.num(1), tir.U64)
             fn.set(found, _read(fn, item, name, skip, user, context, memory))
-            fn.store(fn.offset(memory, BUSY), fn.num(0), tir.U64)
         busy: list[tir.Stmt] = []
         with fn.into(busy):  # the program was interrupted by itself, for another task on this CPU
             fn.lost("unread", name)
-        fn.if_(fn.cmp("eq", _word(fn, memory, BUSY), fn.num(0, False)), read, busy)
+        fn.if_(ours, read, busy)
+        transport.give_back(fn, fn.offset(memory, BUSY))
     fn.if_(fn.not_null(memory), there)
     return fn.get(found)
 

@@ -38,6 +38,26 @@ def scratch(fn: Fn, ring: str, size: int) -> tir.Expr:
     return fn.helper(consts.BPF_FUNC_map_lookup_elem, fn.global_(SCRATCH), place, result=tir.Ptr("mem"))
 
 
+def claim(fn: Fn, word: tir.Expr) -> tir.Expr:
+    """Whether per-CPU memory is nobody's, counted in ``word`` of it; what was claimed is given back either way.
+
+    A program of a uprobe stays on its CPU but may be preempted there by another
+    thread that runs it, too.  Of two that claim at once both may lose, but never
+    both win; an addition that fetches nothing is known to every kernel.
+    """
+    _add(fn, word, 1)
+    return fn.keep(fn.cmp("eq", fn.load(word, tir.U64, volatile=True), fn.num(1, False)))
+
+
+def give_back(fn: Fn, word: tir.Expr) -> None:
+    """End what :func:`claim` began."""
+    _add(fn, word, -1)
+
+
+def _add(fn: Fn, word: tir.Expr, n: int) -> None:
+    fn.emit(tir.Eval(fn.loc, tir.Atomic(tir.VOID, fn.loc, "add", word, fn.num(n), tir.U64)))
+
+
 def room(fn: Fn, ring: str, size: int) -> tir.Expr:
     """Room for a record of ``size`` bytes, null where there is none."""
     found = fn.local(tir.Ptr("mem"), "room")

@@ -62,6 +62,7 @@ class Losses:
 #: and ``{room}`` is what there was room for.
 _SENTENCES = {
     "ring": "{what}: {n} event{s} lost: ring full{room}",
+    "taken": "{what}: {n} event{s} lost: another thread had preempted one that was being put together",
     "map": "{what}: {n} update{s} lost: map full{room}",
     "recorder": "{what}: {n} event{s} not recorded while it was being read",
     "stack": "{what}: {n} stack{s} lost: another one has the same place (give it more entries)",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from osmia.errors import NotSupported
 from osmia.kernel import btf_source, features, tracefs
+from osmia.obj.consts import BPF_CORE_TYPE_EXISTS, BTF_KIND_STRUCT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,8 +71,31 @@ class Core:
             return f"{prog.name}: fields relocated with the tracefs format of {prog.target}"
         if self._relocator is None:
             self._relocator = Relocator(self.local, target)
-        self._relocator.relocate(whole.insns, whole.core_relos, prog.name)
-        return f"{prog.name}: fields relocated by osmia with {target.name}"
+        relos, used = whole.core_relos, target.name
+        records = self.renamed(whole, prog)
+        if records:
+            own = self._record(prog, records)
+            about = [relo for relo in _not_of_existence(relos) if self._types([relo]) <= records]
+            Relocator(self.local, own).relocate(whole.insns, about, prog.name)
+            relos = [relo for relo in relos if relo not in about]
+            used += f" and the {own.name}"
+        self._relocator.relocate(whole.insns, relos, prog.name)
+        return f"{prog.name}: fields relocated by osmia with {used}"
+
+    def renamed(self, whole: Assembled, prog: ProgSpec) -> set[str]:
+        """The names of a tracepoint's record that the program uses and the kernel's types lack.
+
+        Kernels differ in which events share a class, and so a structure; a
+        module's types are not among the kernel's.  tracefs describes the
+        record by its event, whatever its structure is called.
+        """
+        target = btf_source.kernel_btf() if prog.hook == "tracepoint" else None
+        if target is None:
+            return set()
+        from osmia.obj import synth
+
+        used = {name for name in self._types(_not_of_existence(whole.core_relos)) if name.startswith(synth.PREFIX)}
+        return {name for name in used if not any(target.find_all(name, (BTF_KIND_STRUCT,)))}
 
     def _from_tracefs(self, whole: Assembled, prog: ProgSpec) -> Btf:
         from osmia.obj import synth
@@ -90,9 +114,16 @@ class Core:
             self.lacking[prog.name] = foreign
         if not records:
             return Btf(synth.btf_from_formats({}), name="nothing")
+        return self._record(prog, records)
+
+    def _record(self, prog: ProgSpec, names: set[str]) -> Btf:
+        """Types with the record of the program's tracepoint as tracefs describes it, by each of ``names``."""
+        from osmia.obj import synth
+        from osmia.obj.btf import Btf
+
         category, _, event = prog.target.partition(":")
         text = tracefs.format(category, event)
-        return Btf(synth.btf_from_formats(dict.fromkeys(records, text)), name=f"{prog.target} format")
+        return Btf(synth.btf_from_formats(dict.fromkeys(names, text)), name=f"{prog.target} format")
 
     def untyped(self, name: str, types: list[str]) -> UserError:
         """The error for a program that needs types which nothing describes."""
@@ -114,3 +145,8 @@ class Core:
             if relo[0] // 8 == insn:
                 return describe(self.local, relo)
         return ""
+
+
+def _not_of_existence(relos: Iterable[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Without the questions whether there is a type, which may be another event's."""
+    return [relo for relo in relos if relo[3] != BPF_CORE_TYPE_EXISTS]

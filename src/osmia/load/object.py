@@ -236,6 +236,9 @@ class _Loading:
         if too_old:
             self._relocate()
             return self._quietly()
+        if self.by_kernel and self.core.renamed(self.whole, self.prog):
+            self._relocate()
+            return self._quietly()
         if self.whole.pointers and features.has("bpf_loop") is False:
             self.whole.drop_pointers()
             return self._quietly()

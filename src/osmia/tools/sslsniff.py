@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from osmia import Col, Comm, Data, Event, Ring, current, event_table, ktime, option, read_user, uretprobe
-from osmia.lang.builtins import lost
 from osmia.lang.filters import cgroup, pid, tid  # noqa: F401 - options
 from osmia.lang.pidns import current_process_id, current_thread_id
 from osmia.lang.types import s32, u32, u64
@@ -49,9 +48,6 @@ def leave(ret: s32):
         e.tid, e.ts, e.uid, e.comm, e._what = current_thread_id(), ktime(), current.uid, current.comm, what
         e.pid, e.latency_ns, e.size = current_process_id(), e.ts - since, there
         e.lost = there - e._data.read(buffer, min(there, most))
-        if e.tid != current_thread_id():  # with preempt=full another thread may have got the CPU, and its memory
-            lost("a message that another one on the same CPU has interrupted")
-            e.discard()
 
 
 entries = _ssl_calls.entries  # attached behind the return: a call that begins in between is not seen at all
