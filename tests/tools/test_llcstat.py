@@ -27,7 +27,7 @@ TOUCH = """
 import mmap, sys, threading
 open('/proc/self/comm', 'w').write('toucher')
 def touch(number):
-    area = mmap.mmap(-1, number * mmap.PAGESIZE)
+    area = mmap.mmap(-1, number * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # 5.10: others are major
     getattr(area, 'madvise', lambda _: None)(15)  # MADV_NOHUGEPAGE
     for page in range(number):
         area[page * mmap.PAGESIZE] = 1
