@@ -52,10 +52,14 @@ class Terminal:
         self._own, self._theirs = pty.openpty()
         self.first, self.second = Reader(self._theirs), Reader(self._theirs)
 
-    def rounds(self, times: int, seconds: float) -> tuple[int, int]:
-        """Let the second wait for the first; for how long altogether, at least and at most, in ns."""
-        least = most = 0
+    def rounds(self, times: int, seconds: float) -> tuple[int, int, int]:
+        """Let the second wait for the first, in ns: how long altogether at least and at most; how long the first held.
+
+        The last, too, is at most so: from before the first is told to read until what it read is there.
+        """
+        least = most = held = 0
         for _ in range(times):
+            began = time.monotonic_ns()
             self.first.read()
             before = time.monotonic_ns()
             self.second.read()
@@ -64,10 +68,11 @@ class Terminal:
             least += time.monotonic_ns() - waits
             os.write(self._own, b"one\n")
             assert self.first.got() == b"one\n"
+            held += time.monotonic_ns() - began
             os.write(self._own, b"two\n")
             assert self.second.got() == b"two\n"
             most += time.monotonic_ns() - before
-        return least, most
+        return least, most, held
 
     def __enter__(self) -> Terminal:
         return self
