@@ -175,17 +175,17 @@ def _prepare(kernel: fetch.Unpacked, job: Job, share: Path) -> tuple[list[str], 
 def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], None]) -> str:
     """Wait for the guest's end; empty, or why it was given up."""
     began = changed = time.monotonic()
-    results = share / "results.jsonl"
-    before = results.stat().st_size if results.exists() else 0
+    results, output = share / "results.jsonl", share / "output.txt"
+    before = _size(results)
     size, told = before, 0
     while process.poll() is None:
         if enough.wait(0.5):
             return "interrupted"
         now = time.monotonic()
-        grown = results.stat().st_size if results.exists() else 0
+        grown = _size(results) + _size(output)  # a command shows nothing else
         if grown != size:  # what a kernel in trouble prints is no sign of life
             size, changed = grown, now
-        done = results.read_bytes().count(b'{"id"') if grown else 0
+        done = results.read_bytes().count(b'{"id"') if _size(results) else 0
         if done >= told + 25:
             told = done
             say(f"{done} tests after {now - began:.0f} s")
@@ -200,6 +200,10 @@ def _watch(process: subprocess.Popen[bytes], share: Path, say: Callable[[str], N
         elif now - began > config.RUN_SECONDS:
             return f"not done after {config.RUN_SECONDS} s"
     return ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ MEMORY = "2G"
 #: Seconds from qemu's start to the first sign of life of the guest's command (it takes 4-15 emulated).
 BOOT_SECONDS = 240
 #: Seconds without a test that begins or ends, after which a guest counts as dead, and for a whole run.
-SILENT_SECONDS = 900
+SILENT_SECONDS = 400
 RUN_SECONDS = 4 * 3600
 #: How often a guest is booted that dies before its end: emulated CPUs stand still now and then.
 BOOTS_AT_MOST = 5
