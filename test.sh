@@ -67,6 +67,7 @@ has_browser || {
     exit 1
 }
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
+mountpoint -q /sys/fs/bpf || mount -t bpf bpf /sys/fs/bpf
 
 bin=$PWD/.venv/bin
 # The tests run against this tree, not against what is installed.
