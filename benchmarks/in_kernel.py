@@ -40,7 +40,18 @@ TOOLS = {
     "syscount": ("call", 200_000, {"libbpf-tools": "syscount-libbpf", "bpftrace": "syscount.bt"}),
     "tcplife": ("connect", 2_000, {"libbpf-tools": "tcplife-libbpf", "bpftrace": "tcplife.bt"}),
 }
-OSMIA = "osmia"
+OSMIA, FLOOR = "osmia", "programs that do nothing"
+#: tool -> where osmia's own programs are: what is measured there without doing anything is nobody's to save.
+HOOKS = {
+    "opensnoop": ('tracepoint("syscalls:sys_enter_openat")', 'tracepoint("syscalls:sys_exit_openat")'),
+    "execsnoop": ('tracepoint("syscalls:sys_enter_execve")', 'tp_btf("sched_process_exec")',
+                  'tracepoint("syscalls:sys_exit_execve")'),
+    "biolatency": ('tp_btf("block_rq_issue")', 'tp_btf("block_rq_complete")'),
+    "runqlat": ('tp_btf("sched_wakeup")', 'tp_btf("sched_switch")'),
+    "offcputime": ('tp_btf("sched_switch")',),
+    "syscount": ('tracepoint("raw_syscalls:sys_exit")',),
+    "tcplife": ('tp_btf("inet_sock_set_state")',),
+}  # fmt: skip
 
 
 class Cost(NamedTuple):
@@ -60,9 +71,20 @@ def options() -> argparse.Namespace:
     return common.parsed(parser)
 
 
-def commands(name: str, args: argparse.Namespace) -> list[Tool]:
-    """osmia's tool, and those of the peers that are there."""
-    found = [Tool(OSMIA, [args.osmia, name])]
+def nothing(name: str, folder: str) -> str:
+    """A file with programs at the places of a tool's that do nothing."""
+    text = "from osmia import run, tp_btf, tracepoint\n"
+    for number, hook in enumerate(HOOKS[name]):
+        text += f"\n@{hook}\ndef empty_{number}():\n    pass\n"
+    path = f"{folder}/nothing_{name}.py"
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text + "\nrun()\n")
+    return path
+
+
+def commands(name: str, args: argparse.Namespace, folder: str) -> list[Tool]:
+    """osmia's tool, programs that do nothing, and those of the peers that are there."""
+    found = [Tool(OSMIA, [args.osmia, name]), Tool(FLOOR, [args.osmia, "run", nothing(name, folder)])]
     for peer, command in TOOLS[name][2].items() if args.peers else ():
         if os.path.exists(f"{args.peers}/usr/sbin/{command}"):
             found.append(Tool(peer, [*common.in_root(args.peers), f"/usr/sbin/{command}"]))
@@ -129,7 +151,7 @@ def rounds(name: str, args: argparse.Namespace, load: str, path: str) -> dict[st
     """Of each command what the rounds gave; those that do not run here are left out, and that is said."""
     kind, rate, _ = TOOLS[name]
     found: dict[str, list[Cost]] = {}
-    tools = commands(name, args)
+    tools = commands(name, args, os.path.dirname(load))
     for number in range(args.rounds):
         for tool in tools[:]:
             sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}: {tool.name}, round {number + 1}\n")
