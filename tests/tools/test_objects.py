@@ -21,7 +21,6 @@ pytestmark = pytest.mark.kernel
 TOOLS = [*ALIKE, *[tool for tool in APART if tool not in SPECIFIED]]
 #: What tools cannot be without, and since when it is there.
 TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19"), "tcpcong": ("tcp:tcp_cong_state_set", "5.19")}
-TRACEPOINTS = {"klockstat": ("lock:contention_begin", "5.19")}
 #: What tools need of a module that need not be loaded.
 MODULES = {"kvmexit": ("kvm", "kvm_exit")}
 # An iterator and a timed sample have no section name that libbpf attaches by itself, but it loads them like the rest.
