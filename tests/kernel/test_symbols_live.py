@@ -18,10 +18,12 @@ from pathlib import Path
 
 import prebuilt
 import pytest
+from kernel_code import compile_module, module
 
 from osmia.errors import NotFound
-from osmia.kernel import bpf_code, cache, kallsyms
+from osmia.kernel import bpf_code, cache, features, kallsyms
 from osmia.load.object import load
+from osmia.obj.elf import parse_object
 from osmia.obj.spec import ObjectSpec
 from osmia.symbols import symbolizer
 from osmia.symbols.frame import JIT, UNKNOWN, USER
@@ -444,6 +446,43 @@ def test_loaded_bpf_programs_have_names_also_when_they_are_gone(
             frame = ksyms.frame(address)
             assert frame.name.startswith("bpf_prog_") and frame.module == "bpf" and frame.offset == address - start
     assert {"on_enter", "on_raw"} <= {ksyms.frame(start).name.split("_", 3)[3] for start in new}
+
+
+COUNTER = """
+n = Array[u64](1)
+
+@tracepoint("syscalls:sys_enter_getpgid")
+def a_name_that_is_longer_than_fifteen_bytes(call):
+    n[0] += 1
+"""
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_our_own_programs_need_no_kallsyms(monkeypatch: pytest.MonkeyPatch, typed: bool) -> None:
+    """They are called there as they are called here, also where the kernel does not have their types."""
+    if not typed:
+        features.turn_off("object_btf")
+    try:
+        live = load(parse_object(compile_module(module(COUNTER)), "own"))
+    finally:
+        features.turn_off()
+    with live:
+        (prog,) = live.progs.values()
+        lines = [line.split() for line in kallsyms.read().decode().splitlines() if prog.info().tag in line]
+        first, size = next(iter(bpf_code.lengths_of(prog.fd).items()))
+        assert [(int(start, 16), name) for start, _, name, _ in lines] == [(first, lines[0][2])]
+        Ksyms().frame(1)  # the table of the kernel is in the cache now
+
+        def never() -> bytes:
+            raise AssertionError("kallsyms was read")
+
+        monkeypatch.setattr(kallsyms, "read", never)
+        ksyms = Ksyms(programs=lambda: [(prog.fd, prog.name)])
+        for offset in (0, size - 1):
+            frame = ksyms.frame(first + offset)
+            assert (frame.name, frame.module, frame.offset) == (lines[0][2], "bpf", offset)
+    assert ksyms.frame(first).name == lines[0][2], "still known when it is gone"
+    assert ("fifteen" in frame.name) == typed
 
 
 def test_without_the_privilege_there_are_no_names() -> None:

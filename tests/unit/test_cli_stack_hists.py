@@ -43,7 +43,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Any:
     symbolizer = SimpleNamespace(
         kernel=SimpleNamespace(stack=lambda trace: [frame(address) for address in trace]), close=lambda: None
     )
-    monkeypatch.setattr("osmia.cli.stack_hists.Symbolizer", lambda: symbolizer)
+    monkeypatch.setattr("osmia.cli.stack_hists.Symbolizer", lambda programs: symbolizer)
 
     def view(as_json: bool) -> str:
         common = SimpleNamespace(json=as_json, csv=False, timestamp=False)

@@ -116,7 +116,8 @@ def view(monkeypatch: pytest.MonkeyPatch, **named: Any) -> tuple[StackView, Any]
     off = SimpleNamespace(value=0, given=False)
     common = SimpleNamespace(json=mode == "json", csv=mode == "csv", svg=off, html=off, timestamp=False, duration=off,
                              length=SimpleNamespace(value=3.0))  # fmt: skip
-    session: Any = SimpleNamespace(common=common, started=0.0, verbose=False, unit=SimpleNamespace(name="t"))
+    session: Any = SimpleNamespace(common=common, started=0.0, verbose=False, unit=SimpleNamespace(name="t"),
+                                   programs=list)  # fmt: skip
     made = StackView(session, stack_table(counts, stacks, **named))
     frames = {1: "leaf", 2: "middle", 3: "main", 4: "vfs_read", 5: "entry"}
     monkeypatch.setattr(made._names, "user_stacks", lambda pid, stacks, time: [
@@ -133,6 +134,27 @@ def test_text(monkeypatch: pytest.MonkeyPatch) -> None:
         "    vfs_read_[k]\n    entry_[k]\n    --\n    leaf\n    middle\n    main\n"
         "    -                x;y (7)\n        7000\n\n"
     )
+
+
+def test_names_are_looked_up_ahead_once_and_for_a_twentieth_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, counts = view(monkeypatch, banner="Sampling", delimiter=True)
+    clock, asked = [100.0], []
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    inner = made._names.user_stacks
+
+    def slow(pid: int, stacks: list[Any], since: int) -> Any:
+        asked.append(pid)
+        clock[0] += 0.1
+        return inner(pid, stacks, since)
+
+    monkeypatch.setattr(made._names, "user_stacks", slow)
+    assert made.summary(False) == "" and asked == [7, 7, 8]
+    (key,) = [key for key in counts if key.pid == 8]
+    counts[Key(since=9, pid=9, user=key.user, kernel=0, comm="new")] = 1
+    for second, expected in ((105, 3), (106, 3), (107, 4), (110, 4)):  # 0.3 s of work are enough for 6 s
+        clock[0] = second
+        assert made.summary(False) == "" and len(asked) == expected
+    assert asked[-1] == 9 and made.summary(True).count("\n    -  ") == 3
 
 
 def test_folded_lines_of_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:

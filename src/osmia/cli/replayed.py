@@ -89,6 +89,10 @@ class Replayed:
         """Whether the replay has other intervals than the run had."""
         return self.common.own_interval
 
+    def programs(self) -> list[tuple[int, str]]:
+        """None is loaded."""
+        return []
+
     def host(self) -> str:
         """The name of the traced machine."""
         machine = self.header.get("machine")

@@ -90,6 +90,13 @@ class Session:
         self.started = 0.0
         self.status = 0
 
+    def programs(self) -> list[tuple[int, str]]:
+        """Descriptor and name of each program that is loaded."""
+        if self.live is None:
+            return []
+        copies = [one for more in self.live.copies.values() for one in more]
+        return [(one.fd, one.name) for one in [*self.live.progs.values(), *copies]]
+
     # -- start -----------------------------------------------------------
 
     def start(self) -> None:

@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 
 class Labels:
-    """What keys with a kernel stack (``kernel``), a process and its name look like."""
+    """What keys with a kernel stack (``kernel``), a process and its name look like.
 
-    def __init__(self, stacks: Stacks) -> None:
+    ``programs`` gives descriptors and names of BPF programs that may be in the stacks.
+    """
+
+    def __init__(self, stacks: Stacks, programs: Callable[[], list[tuple[int, str]]] | None = None) -> None:
         self._stacks = stacks
-        self._names = Symbolizer()
+        self._names = Symbolizer(programs=programs)
         self._known: dict[int, tuple[list[Frame], bool]] = {}
 
     def stack(self, key: Any) -> tuple[list[Frame], bool]:
@@ -89,7 +92,7 @@ def labels_of(session: Session, template: Histogram) -> Labels:
     if session.replayed:
         assert template.label is not None
         return Recorded(template.label)
-    return Labels(template.stacks)
+    return Labels(template.stacks, session.programs)
 
 
 class StackHistogramView(HistogramView):

@@ -115,10 +115,12 @@ class StackView(View):
         self._mode = mode_of(session)
         self._asked = session.common.seconds_between() if template.intervals else 0.0
         self.interval = self._asked or _AGAIN
-        self._names = Symbolizer()
+        self._names = Symbolizer(programs=session.programs)
         self._watched = Watched(self._names)
         self._unwinding: Unwinding | None = None
         self._before: dict[Any, int] = {}
+        self._ahead: set[Any] = set()
+        self._ahead_at = 0.0
         self._timed: list[Taken] = []
         self._taken: list[Taken] = []  # and not shown yet
         self.samples = describe(self._unit, waiting=template.waiting, divisor=template.divisor, state=template.state,
@@ -178,6 +180,7 @@ class StackView(View):
         if not last:
             self._watched.refresh()
             if not self._asked and self.sink is None:
+                self._name_ahead()
                 return ""
         new = self._take()
         if self.sink is not None:
@@ -192,6 +195,20 @@ class StackView(View):
         if self._alone or (last and not rows and self._shown > 1):
             return ""
         return self._print(rows)
+
+    def _name_ahead(self) -> None:
+        """Look up names while there is time, so that little is left at the end, when somebody waits.
+
+        It takes a twentieth of the time at most.
+        """
+        began = time.monotonic()
+        if began < self._ahead_at:
+            return
+        keys = [key for key in dict(self._template.map.items()) if key not in self._ahead]
+        self._ahead.update(keys)
+        self._frames(keys)
+        self._names.forget_unknown()
+        self._ahead_at = time.monotonic() + 20 * (time.monotonic() - began)
 
     def finish(self) -> str:
         """Pictures, and what has to be said about the stacks."""

@@ -45,7 +45,7 @@ class MessagesView(View):
         self._decoder = Decoder(template.ring.event)
         self._places = [(one, hook) for one in template.probes for hook in one.probe.hooks]
         self._shown = 0
-        self._names = Symbolizer()
+        self._names = Symbolizer(programs=session.programs)
         self._known: dict[tuple[int, int, int], list[Frame]] = {}
         self._watched = Watched(self._names)
         # Of the clock that events have to the one of people.

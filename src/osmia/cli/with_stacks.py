@@ -28,7 +28,7 @@ class EventsWithStacks(EventsView):
 
     def __init__(self, session: Session, template: EventTable) -> None:
         super().__init__(session, template)
-        self._names = Symbolizer()
+        self._names = Symbolizer(programs=session.programs)
         self._decoder = Decoder(template.ring.event)
         self._stacks: Any = template.stacks
         self._folded = bool(template.folded)

@@ -5,7 +5,8 @@
 the cache has no table of this boot with these modules: the kernel needs some
 40 ms to print it, and making arrays of it takes longer.  BPF programs and
 trampolines come and go; the file is read for them when an address lies
-outside of everything that stays.
+outside of everything that stays.  Not for our own programs, which are in most
+stacks that are taken: where they are the kernel tells at once.
 
 A function reaches to the next symbol of any kind.  kallsyms has no sizes, and
 the next symbol is what the kernel's own stack traces go by.  Where the kernel
@@ -25,7 +26,7 @@ from osmia.symbols.spans import Spans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from osmia.symbols.ksyms_table import Table
 
@@ -39,12 +40,17 @@ class Ksyms:
     """Symbols of the running kernel.
 
     ``text`` and ``loaded`` stand in for the machine's kallsyms and modules
-    (what another machine had, say); nothing is then cached.
+    (what another machine had, say); nothing is then cached.  ``programs``
+    gives descriptors of loaded BPF programs with their names.
     """
 
-    def __init__(self, text: bytes | None = None, loaded: dict[str, modules.Module] | None = None) -> None:
+    def __init__(
+        self, text: bytes | None = None, loaded: dict[str, modules.Module] | None = None,
+        programs: Callable[[], Iterable[tuple[int, str]]] | None = None,
+    ) -> None:  # fmt: skip
         self._given = text
         self._loaded = loaded
+        self._programs = programs
         self._table: Table | None = None
         self._made = Spans()
         self._made_names: list[str] = []
@@ -88,17 +94,22 @@ class Ksyms:
         """The frames of a stack, innermost first: the first address is where it was, the others are returned to."""
         return [self.frame(address, back=n > 0) for n, address in enumerate(addresses)]
 
+    def forget_unknown(self) -> None:
+        """Ask anew for addresses that had no name."""
+        self._frames = {key: frame for key, frame in self._frames.items() if frame.name}
+
     def _find(self, address: int, back: int) -> Frame:
         self._load()
         if self._problem:
             return Frame(address, KERNEL)
-        for _ in range(2):
+        found = self._at(address - back)
+        if found is None and self._ask():
             found = self._at(address - back)
-            if found is not None:
-                name, first, module = found
-                return self._made_frame(address, name, first, module)
-            if not self._look():
-                break
+        if found is None and self._look():
+            found = self._at(address - back)
+        if found is not None:
+            name, first, module = found
+            return self._made_frame(address, name, first, module)
         table = self._table
         assert table is not None
         inside = len(table.starts) and max(table.base, table.starts[0]) <= address <= table.starts[-1]
@@ -160,6 +171,18 @@ class Ksyms:
             self._problem = _hidden()
         elif self._given is None:
             cache.write(_CACHE, ksyms_table.pack(self._table, self._key()))
+
+    def _ask(self) -> bool:
+        """Have the kernel say where our own programs are, once; whether it has."""
+        if self._programs is None:
+            return False
+        programs, self._programs = self._programs(), None
+        from osmia.kernel import bpf_code
+
+        told = [one for one in [bpf_code.named(fd, name) for fd, name in programs] if one is not None]
+        rows = sorted([(start, f"{name}\tbpf".encode()) for start, _, name in told])
+        self._keep(rows, {start: size for start, size, _ in told})
+        return bool(told)
 
     def _look(self, *, forced: bool = False) -> bool:
         """Read what was made since; whether it was read."""

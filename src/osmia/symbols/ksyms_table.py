@@ -31,25 +31,29 @@ class Table:
     ``base`` is the address of the kernel's first function.
     """
 
-    __slots__ = ("base", "names", "starts", "text")
+    __slots__ = ("_first", "base", "names", "starts", "text")
 
-    def __init__(self, starts: array[int], names: array[int], text: bytes, base: int) -> None:
+    def __init__(
+        self, starts: array[int] | memoryview[int], names: array[int] | memoryview[int], text: bytes, base: int,
+        first: int = 0,
+    ) -> None:  # fmt: skip
         self.starts = starts
         self.names = names
         self.text = text
         self.base = base
+        self._first = first  # byte of text that offset 0 is
 
     @property
     def memory(self) -> int:
         """Memory taken."""
-        return len(self.starts) * (self.starts.itemsize + self.names.itemsize) + len(self.text)
+        return len(self.starts) * (self.starts.itemsize + self.names.itemsize) + len(self.text) - self._first
 
     def at(self, address: int) -> tuple[bytes, int] | None:
         """``(name, start)`` of the function that covers an address; of one in a module, ``name\\tmodule``."""
         n = bisect_right(self.starts, address) - 1
         if n < 0 or n + 1 >= len(self.starts) or not self.names[n]:
             return None
-        at = self.names[n]
+        at = self.names[n] + self._first
         return self.text[at : self.text.find(b"\0", at)], self.starts[n]
 
 
@@ -152,19 +156,20 @@ def made(text: bytes) -> list[tuple[int, bytes]]:
 
 def pack(table: Table, key: bytes) -> bytes:
     """The table as the cache keeps it; ``key`` says for which kernel, boot and modules it holds."""
-    header = _HEADER.pack(len(key), 0, table.base, len(table.starts), len(table.text))
-    return b"".join([header, key, table.starts.tobytes(), table.names.tobytes(), table.text])
+    text = table.text[table._first :]
+    header = _HEADER.pack(len(key), 0, table.base, len(table.starts), len(text))
+    return b"".join([header, key, table.starts.tobytes(), table.names.tobytes(), text])
 
 
 def unpack(raw: bytes | None, key: bytes) -> Table | None:
-    """The table, if it was kept under that very key."""
+    """The table, if it was kept under that very key; it lies in ``raw``, so that nothing of it is copied."""
     if raw is None or len(raw) < _HEADER.size:
         return None
     key_size, _, base, count, size = _HEADER.unpack_from(raw)
     at = _HEADER.size + key_size
     if raw[_HEADER.size : at] != key or len(raw) != at + 12 * count + size:
         return None
-    starts, names = array("Q"), array("I")
-    starts.frombytes(raw[at : at + 8 * count])
-    names.frombytes(raw[at + 8 * count : at + 12 * count])
-    return Table(starts, names, raw[at + 12 * count :], base)
+    view = memoryview(raw)
+    starts = view[at : at + 8 * count].cast("Q")
+    names = view[at + 8 * count : at + 12 * count].cast("I")
+    return Table(starts, names, raw, base, at + 12 * count)

@@ -21,7 +21,7 @@ from osmia.symbols.store import LIMIT, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from osmia.symbols import maps
     from osmia.symbols.elf_names import Names
@@ -35,12 +35,16 @@ class Symbolizer:
     """Names of kernel and user addresses.
 
     ``limit`` is in bytes, for what is read from files; ``ksyms`` stands in
-    for this kernel's symbols.  ``processes`` takes records of fork, exec,
+    for this kernel's symbols; ``programs`` gives descriptors and names of BPF
+    programs that may be in stacks.  ``processes`` takes records of fork, exec,
     mmap and exit.  Close it, or use ``with``.
     """
 
-    def __init__(self, limit: int = LIMIT, ksyms: Ksyms | None = None) -> None:
-        self.kernel = ksyms if ksyms is not None else Ksyms()
+    def __init__(
+        self, limit: int = LIMIT, ksyms: Ksyms | None = None,
+        programs: Callable[[], Iterable[tuple[int, str]]] | None = None,
+    ) -> None:  # fmt: skip
+        self.kernel = ksyms if ksyms is not None else Ksyms(programs=programs)
         self.store = Store(limit)
         self.processes = Processes()
         self._kept_frames = 0
@@ -135,6 +139,13 @@ class Symbolizer:
             found = unwind.unwind(registers, stack, start, program.maps, self.store)
         self.store.trim()
         return found
+
+    def forget_unknown(self) -> None:
+        """What had no name may have one later: a module is loaded, a compiler writes what it has made."""
+        self.kernel.forget_unknown()
+        for program in self.processes.programs():
+            for key in [key for key, frame in program.frames.items() if frame.kind == UNKNOWN]:
+                del program.frames[key]
 
     def build_id(self, id: str, offset: int, path: str = "", *, back: bool = False) -> Frame:
         """The function at byte ``offset`` of the file with build id ``id``, as BPF_F_USER_BUILD_ID gives them.
