@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # In a guest of `python3 -m vmtest --exec`: makes a root of peers.sh, which the guest sees read-only and slowly, fit for
 # use, then runs a command.
-#   python3 -m vmtest --kernel 6.12 --exec 'benchmarks/in_guest.sh DIR benchmarks/run.py --only start --bcc --peers DIR'
+#   python3 -m vmtest --kernel 6.12 --memory 6G --exec 'benchmarks/in_guest.sh DIR benchmarks/run.py --only start --bcc --peers DIR'
 # The guest would see the mounts of its host in DIR, so its own go over them.  What bcc loads goes into memory, so that
 # it is not the guest's disk that is measured.
 set -eu

@@ -42,6 +42,7 @@ def _arguments() -> argparse.Namespace:
                                             "also if it was broken off")
     add("--jobs", type=int, default=1, metavar="N", help="so many guests at once; each keeps about a CPU busy")
     add("--kvm", action="store_true", help="use the processor's virtualisation instead of emulation")
+    add("--memory", default=config.MEMORY, metavar="SIZE", help=f"memory of a guest (default {config.MEMORY})")
     add("--cpus", type=int, default=config.CPUS, metavar="N", help=f"CPUs of a guest (default {config.CPUS})")
     add("--exec", default="", metavar="COMMAND",
         help="in place of the tests run this in the checkout's copy in the guest, by sh; what it prints is shown")
@@ -118,7 +119,7 @@ def _guest(kernel: config.Kernel, wanted: list[config.Boot], args: argparse.Name
         _forget(folder / "run", f"{kernel.name}-{one.name}-*")
         say = lambda text, told=told: _say(told + text)  # noqa: E731
         ended = merge.settled(kernel.name, one.name) if args.rest else []
-        job = boot.Job(chosen, extra, ended, args.exec, args.cpus, args.kvm)
+        job = boot.Job(chosen, extra, ended, args.exec, args.cpus, args.kvm, args.memory)
         records = boot.run(unpacked, job, share, jobs=args.jobs, say=say)
         if args.exec:
             good &= _shown(told, records, share / "output.txt")

@@ -44,6 +44,7 @@ class Job:
     command: str = ""
     cpus: int = config.CPUS
     kvm: bool = False
+    memory: str = config.MEMORY
 
 
 def vng() -> str:
@@ -166,7 +167,7 @@ def _prepare(kernel: fetch.Unpacked, job: Job, share: Path) -> tuple[list[str], 
     inside = " ".join(["sh", str(share / "guest.sh"), str(share), str(config.REPO), python, "job.json"])
     command = [
         vng(), "--run", str(kernel.vmlinuz), *([] if job.kvm else ["--disable-kvm"]), "--cpus", str(job.cpus),
-        "--memory", config.MEMORY, f"--rwdir={share}", *([f"--append={boot.append}"] if boot.append else []),
+        "--memory", job.memory, f"--rwdir={share}", *([f"--append={boot.append}"] if boot.append else []),
         "-v", "--", inside,
     ]  # fmt: skip
     return command, {**os.environ, "PATH": f"{Path(vng()).parent}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
