@@ -35,19 +35,24 @@ CUT_BIT = 31
 def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> None:
     """``with ring.reserve() as name: body()``."""
     layout = ring.event.layout()
-    if layout.tail is None and not isinstance(ring, FlightRecorder):
-        base = transport.room(fn, fn.mod.map(ring), layout.size)
-    elif layout.tail is None:
-        base = transport.scratch(fn, fn.mod.map(ring), _recorder_claim(ring) + 8)
-    else:
-        base = _scratch(fn, ring)
+    copied = layout.tail is not None or isinstance(ring, FlightRecorder)
+    base = _scratch(fn, ring) if copied else transport.room(fn, fn.mod.map(ring), layout.size)
     block: list[tir.Stmt] = []
     with fn.into(block):
         if layout.tail is None:
             state = fn.slot(("state", fn.mod.map(ring)), STATE)
         else:
             state = fn.keep(fn.offset(base, _state_offset(ring)))
-        _whole(fn, node, ring, name, body, base, state)
+
+        def fill(close: Callable[[], None]) -> None:
+            fn.emit(tir.Zero(fn.loc, state, STATE.size))
+            _clear(fn, node, ring, base, name)
+            body(Val(TEvent(ring), [base, state]), close)
+
+        if copied and fn.root in fn.mod.preempted:
+            _fill_claimed(fn, ring, base, state, fill)
+        else:
+            fill(lambda: send(fn, ring, base, state))
     skipped: list[tir.Stmt] = []
     if layout.tail is None:
         with fn.into(skipped):
@@ -55,19 +60,10 @@ def reserve_block(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any) -> N
     fn.if_(fn.not_null(base), block, skipped)
 
 
-def _whole(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any, base: tir.Expr, state: tir.Expr) -> None:
-    """Fill the event and send it; in per-CPU memory that another thread may want, only where none has it."""
-    def fill(close: Callable[[], None]) -> None:
-        fn.emit(tir.Zero(fn.loc, state, STATE.size))
-        _clear(fn, node, ring, base, name)
-        body(Val(TEvent(ring), [base, state]), close)
-
-    copied = ring.event.layout().tail is not None
-    if fn.root not in fn.mod.preempted or not (copied or isinstance(ring, FlightRecorder)):
-        fill(lambda: send(fn, ring, base, state))
-        return
-    word = fn.offset(state, STATE.size) if copied else fn.offset(base, _recorder_claim(ring))
-    word = fn.keep(word)
+def _fill_claimed(fn: Fn, ring: Ring, base: tir.Expr, state: tir.Expr, fill: Callable[[Callable[[], None]], None]
+                  ) -> None:  # fmt: skip
+    """Fill and send the event where nobody else is using this per-CPU memory, and count it as lost where one is."""
+    word = fn.keep(fn.offset(base, _claim_offset(ring)))
 
     def close() -> None:
         send(fn, ring, base, state)
@@ -84,10 +80,11 @@ def _whole(fn: Fn, node: ast.With, ring: Ring, name: str, body: Any, base: tir.E
     fn.if_(ours, alone, taken)
 
 
-def _recorder_claim(ring: Ring) -> int:
-    """Where the claim on the memory of a record of fixed size lies: behind it."""
-    size: int = ring.event.layout().size
-    return (size + 7) // 8 * 8
+def _claim_offset(ring: Ring) -> int:
+    """Where in scratch memory it is counted who claims it: behind everything else."""
+    layout = ring.event.layout()
+    end: int = layout.size if layout.tail is None else _state_offset(ring) + STATE.size
+    return (end + 7) // 8 * 8
 
 
 def _state_offset(ring: Ring) -> int:
@@ -105,7 +102,7 @@ def _state_offset(ring: Ring) -> int:
 
 def _scratch(fn: Fn, ring: Ring) -> tir.Expr:
     """The per-CPU memory in which an event of ``ring`` is put together; one per program, since one may interrupt."""
-    need = _state_offset(ring) + STATE.size + 8  # behind the state who claims it is counted
+    need = _claim_offset(ring) + 8
     fn.per_root = True
     if need > transport.PERCPU_LIMIT:
         fn.fail(None, f"{ring.event.__name__} needs {need} bytes while it is put together, and per-CPU memory gives"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from osmia.errors import NotSupported
 from osmia.kernel import btf_source, features, tracefs
-from osmia.obj.consts import BPF_CORE_TYPE_EXISTS, BTF_KIND_STRUCT
+from osmia.obj.consts import BPF_CORE_TYPE_EXISTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class Core:
             target = self._from_tracefs(whole, prog)
             Relocator(self.local, target).relocate(whole.insns, whole.core_relos, prog.name)
             return f"{prog.name}: fields relocated with the tracefs format of {prog.target}"
-        if self._relocator is None:
-            self._relocator = Relocator(self.local, target)
+        relocator = self._against(target)
         relos, used = whole.core_relos, target.name
         records = self.renamed(whole, prog)
         if records:
@@ -79,8 +78,16 @@ class Core:
             Relocator(self.local, own).relocate(whole.insns, about, prog.name)
             relos = [relo for relo in relos if relo not in about]
             used += f" and the {own.name}"
-        self._relocator.relocate(whole.insns, relos, prog.name)
+        relocator.relocate(whole.insns, relos, prog.name)
         return f"{prog.name}: fields relocated by osmia with {used}"
+
+    def _against(self, target: Btf) -> Relocator:
+        """The one relocator for all programs: it remembers what it has looked for."""
+        if self._relocator is None:
+            from osmia.obj.relo_core import Relocator
+
+            self._relocator = Relocator(self.local, target)
+        return self._relocator
 
     def renamed(self, whole: Assembled, prog: ProgSpec) -> set[str]:
         """The names of a tracepoint's record that the program uses and the kernel's types lack.
@@ -94,8 +101,8 @@ class Core:
             return set()
         from osmia.obj import synth
 
-        used = {name for name in self._types(_not_of_existence(whole.core_relos)) if name.startswith(synth.PREFIX)}
-        return {name for name in used if not any(target.find_all(name, (BTF_KIND_STRUCT,)))}
+        return {name for relo in _not_of_existence(whole.core_relos) for name in self._types([relo])
+                if name.startswith(synth.PREFIX) and not self._against(target).knows(relo[1])}  # fmt: skip
 
     def _from_tracefs(self, whole: Assembled, prog: ProgSpec) -> Btf:
         from osmia.obj import synth

@@ -164,6 +164,10 @@ class Relocator:
                 raise _Misfit(f"ambiguous, the kernel has {len(results)} types of that name that differ")
         return first
 
+    def knows(self, type_id: int) -> bool:
+        """Whether the target has a type of that name at all."""
+        return bool(self._find_candidates(type_id))
+
     def _find_candidates(self, type_id: int) -> list[int]:
         found = self._candidates.get(type_id)
         if found is None:
