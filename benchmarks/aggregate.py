@@ -53,7 +53,6 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = common.parser("Measure summing up in the kernel.", rounds=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of load in a round (default 1)")
-    parser.add_argument("-o", "--output", metavar="FILE")
     return common.parsed(parser)
 
 

@@ -24,6 +24,7 @@ def parser(what: str, *, rounds: int, each: str = "rounds") -> argparse.Argument
     made.add_argument("--peers", default=os.environ.get("OSMIA_PEERS", ""), metavar="DIR",
                       help="root made by peers.sh (default: $OSMIA_PEERS)")  # fmt: skip
     made.add_argument("--rounds", type=int, default=rounds, help=f"{each} (default {rounds})")
+    made.add_argument("-o", "--output", metavar="FILE", help="write the table to this file, too")
     return made
 
 

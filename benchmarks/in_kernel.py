@@ -67,7 +67,6 @@ def options() -> argparse.Namespace:
     parser = common.parser("Measure what tools cost in the kernel.", rounds=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of load in a round (default 2)")
     parser.add_argument("--tools", default=",".join(TOOLS))
-    parser.add_argument("-o", "--output", metavar="FILE")
     return common.parsed(parser)
 
 

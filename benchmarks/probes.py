@@ -43,7 +43,6 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = common.parser("Measure what probes of programs cost.", rounds=5)
     parser.add_argument("--only", choices=("attach", "hits"), help="this table only")
-    parser.add_argument("-o", "--output", metavar="FILE")
     return common.parsed(parser)
 
 

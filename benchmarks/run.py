@@ -63,7 +63,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", choices=("start", "storm", "kernel"), help="this part only")
     parser.add_argument("--bcc", action="store_true",
                         help="start bcc's tools, too (they want headers, kprobes and minutes: see in_guest.sh)")
-    parser.add_argument("-o", "--output", help="write the table to this file, too")
     return common.parsed(parser)
 
 

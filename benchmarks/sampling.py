@@ -154,7 +154,7 @@ def main() -> int:
             if args.keep:
                 with open(args.keep, "w", encoding="utf-8") as file:
                     json.dump(found, file, indent=1)
-    print(table(found), end="")
+    common.deliver([table(found)], args.output)
     return 0
 
 
