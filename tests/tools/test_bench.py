@@ -61,6 +61,8 @@ def test_the_table_has_what_the_json_has() -> None:
         (["-w", "open", "opensnoop"], "bench: option -w: there is no 'open'; did you mean opens?"),
         (["-r", "1", "-n", "5", "opensnoop", "--frob"], "bench: the tool did not start: opensnoop: unknown option "
          "--frob; see osmia opensnoop --help"),
+        (["-r", "1", "-n", "5", "opensnoop", "--help"], "bench: the tool ended before it traced anything; run it by "
+         "itself: osmia opensnoop --help"),
     ],
 )  # fmt: skip
 def test_mistakes_get_one_sentence(words: list[str], sentence: str) -> None:

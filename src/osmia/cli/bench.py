@@ -153,6 +153,9 @@ class Bench:
         try:
             if os.read(read, 1) != b"x":
                 said = tool.communicate(timeout=_READY_SECONDS)[1].decode("utf-8", "replace").strip()
+                if not said:  # --help, for example
+                    raise UserError("the tool ended before it traced anything", where="bench",
+                                    fix=f"run it by itself: osmia {' '.join(self.words)}")  # fmt: skip
                 raise UserError(f"the tool did not start: {said.removeprefix('osmia: ')}", where="bench")
             ns = self._go(worker)
         finally:
