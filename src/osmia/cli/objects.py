@@ -10,6 +10,11 @@ tool's file and those that it took kernel functions from, the module
 constants that were baked in, osmia's own compiler, the kernel's types, and
 the tracepoints that were asked for and not there.  All of that is written in
 front of the object and compared; nothing is trusted because of its name.
+
+What is compiled for a run has each program once, for the hook that this kernel
+seems to have, and not the programs that the options leave out: half of a
+plan's programs are never loaded.  Such a narrow object says so, and a whole
+one is compiled as soon as a run wants something else.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ import struct
 import sys
 import zlib
 
-from osmia.cli import image
+from osmia.cli import image, plans
 from osmia.errors import NotFound
 from osmia.kernel import btf_source, cache, tracefs
 from osmia.lang.builtins import conditions
@@ -30,6 +35,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from osmia.compiler.stages import First
     from osmia.lang.options import Option
     from osmia.lang.unit import Unit
     from osmia.obj.btf import Btf
@@ -93,37 +99,40 @@ def _still_right(records: list[tuple[str, ...]], key: list[tuple[str, ...]]) -> 
     return ""
 
 
-def spec_of(unit: Unit, note: Callable[[str], None]) -> ObjectSpec:
-    """The spec of ``unit``'s object; ``note`` is told where it came from.  Raises what compiling raises."""
+def spec_of(unit: Unit, note: Callable[[str], None], whole: bool = False) -> ObjectSpec:
+    """The spec of ``unit``'s object; ``note`` is told where it came from.  Raises what compiling raises.
+
+    It has what this run wants, ``whole``: all hooks of all plans.
+    """
     path = str(unit.namespace.get("__file__") or "")
     path = os.path.abspath(path) if path else ""
     if not os.path.isfile(path):
         note("compiled now: it has no file, so nothing to recognise it by in the cache")
-        return _parsed(compile_now(unit, _off())[0], unit.name)
+        return _parsed(compile_now(unit, _off(), None if whole else plans.first)[0], unit.name)
     off = _off()
     name, key = _entry(unit.name, path, off), _key(path)
     if unit.made_of:
         # Of such objects a number are kept, and what is another's place is written anew: the key tells.
         name = f"{name.removesuffix('.spec')}-{zlib.crc32(unit.made_of.encode('utf-8', 'surrogateescape')) % KEPT}.spec"
         key.append(("made of", unit.made_of))
-    found = cache.read(name)
+    found, reason = cache.read(name), "compiled: nothing usable in the cache"
     if found is not None:
-        reason, spec = _unpack(found, key)
+        changed, spec = _unpack(found, key)
+        reason = f"compiled anew: changed since it was cached: {changed}"
+        if spec is not None and plans.narrow(spec) and (whole or not plans.satisfied(unit.progs, spec)):
+            whole, spec = True, None
         if spec is not None:
             note("object that came with osmia, taken from the cache" if ("from", "osmia") in meta.load(_head(found))
                  else "compiled object taken from the cache")  # fmt: skip
             return spec
-        reason = f"compiled anew: changed since it was cached: {reason}"
-    else:
-        reason = "compiled: nothing usable in the cache"
     elf, records = _shipped(unit.name, path, len(off) == len(conditions()), note)
     if not elf:
-        note(reason)
-        elf, records = compile_now(unit, off)
+        note("compiled with all hooks: the object has not what this run wants" if whole else reason)
+        elf, records = compile_now(unit, off, None if whole else plans.first)
     spec = _parsed(elf, unit.name)
     head = meta.dump(key + records)
     # Taken now, before options are written into the spec, and kept when the programs run.
-    _unwritten.append((name, _LENGTH.pack(len(head)) + head + image.dump(spec), note))
+    _unwritten[name] = _LENGTH.pack(len(head)) + head + image.dump(spec), note
     return spec
 
 
@@ -206,13 +215,13 @@ def module_source(asked: list[tuple[str, ...]]) -> Callable[[str, str], Btf | No
 
 
 #: Objects that are yet to be put into the cache.
-_unwritten: list[tuple[str, bytes, Callable[[str], None]]] = []
+_unwritten: dict[str, tuple[bytes, Callable[[str], None]]] = {}
 
 
 def settle() -> None:
     """Keep what was compiled, and wait for the end of what has compiled it; that can wait until the programs run."""
     while _unwritten:
-        name, data, note = _unwritten.pop()
+        name, (data, note) = _unwritten.popitem()
         refused = cache.write(name, data)
         if refused:
             note(f"not cached: {refused}")
@@ -221,8 +230,14 @@ def settle() -> None:
         emit.settle()
 
 
-def compile_now(unit: Unit, without: Collection[Option] = ()) -> tuple[bytes, list[tuple[str, ...]]]:
-    """Compile; the object, and the records of what it depends on.  ``without``: for runs in which these are off."""
+def compile_now(
+    unit: Unit, without: Collection[Option] = (), first: First | None = None
+) -> tuple[bytes, list[tuple[str, ...]]]:
+    """Compile; the object, and the records of what it depends on.
+
+    ``without``: for runs in which these are off; ``first``: for one hook of each plan (see
+    :func:`osmia.compiler.stages.build`).
+    """
     from osmia.cli import ahead
     from osmia.compiler.emit import Compiler
 
@@ -235,7 +250,7 @@ def compile_now(unit: Unit, without: Collection[Option] = ()) -> tuple[bytes, li
     try:
         made = compile_unit(unit, btf=btf, tracepoint_format=tracepoint_source(absent),
                             module_types=module_source(modules), compiler=compiler,
-                            meanwhile=lambda: ahead.now(unit), without=without)  # fmt: skip
+                            meanwhile=lambda: ahead.now(unit), without=without, first=first)  # fmt: skip
     except NotFound as err:
         # The compiler knows no machine; which names are near is known here.
         for _, category, name in absent:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from osmia.errors import NotSupported
 from osmia.lang.options import Option
+from osmia.obj import meta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def choose(
                 note(f"{prog.name}: not {hook!r}: {left[prog.elf_name(hook)]}")
         hooks = [hook for hook in prog.hooks if prog.elf_name(hook) in spec.progs]
         if len(prog.hooks) > 1:
-            hooks = [hook for hook in hooks if offered(hook)] or hooks[-1:]
+            hooks = _likely(hooks)
         elif prog.optional and hooks and hooks[0].kind == "tracepoint" and not offered(hooks[0]):
             hooks = []  # an object that was made elsewhere has what this kernel has not
         if not hooks:
@@ -41,7 +42,50 @@ def choose(
             note(f"{prog.name}: left out: this kernel offers none of {names(prog.hooks)}")
             continue
         chosen[prog] = hooks[0]
+        for hook in prog.hooks[: prog.hooks.index(hooks[0])]:
+            if prog.elf_name(hook) not in left:
+                note(f"{prog.name}: not {hook!r}: this kernel does not offer it")
     return chosen
+
+
+def _likely(hooks: list[Hook]) -> list[Hook]:
+    """Those that this kernel seems to have, the last one if it seems to have none."""
+    return [hook for hook in hooks if offered(hook)] or hooks[-1:]
+
+
+def wanted(prog: Prog) -> bool:
+    """Whether this run loads ``prog``."""
+    return prog.enabled and not (prog.optional and nowhere(prog))
+
+
+def first(prog: Prog) -> Hook | None:
+    """The hook that ``prog`` will probably be loaded for, None if this run does not want it."""
+    if not wanted(prog):
+        return None
+    hooks = _likely(list(prog.hooks))
+    return next((hook for hook in hooks if hook.kind not in _BY_FUNCTION or _attachable()), hooks[0])
+
+
+def _attachable() -> bool:
+    """Whether fentry programs can be had: that the kernel has types for the function does not say so."""
+    from osmia.kernel import features
+
+    return features.has("fentry") is True
+
+
+def narrow(spec: ObjectSpec) -> bool:
+    """Whether the object does not have all hooks of all plans, but what one run seemed to need."""
+    return ("narrow",) in meta.load(spec.meta)
+
+
+def satisfied(progs: Iterable[Prog], spec: ObjectSpec) -> bool:
+    """Whether a narrow object was made with all programs that this run wants."""
+    left = {record[1] for record in meta.load(spec.meta) if record[0] == "left"}
+    for prog in progs:
+        names = [prog.elf_name(hook) for hook in prog.hooks]
+        if wanted(prog) and left.isdisjoint(names) and not any(name in spec.progs for name in names):
+            return False
+    return True
 
 
 def told(value: Any) -> tuple[str, ...]:
@@ -60,9 +104,10 @@ def nowhere(prog: Prog) -> bool:
 
 def may_fail(chosen: dict[Prog, Hook], spec: ObjectSpec) -> set[str]:
     """ELF names of the optional programs that have come to the last hook of their plan."""
-    return {
-        prog.elf_name(hook) for prog, hook in chosen.items() if prog.optional and following(prog, hook, spec) is None
-    }
+    optional = [(prog, hook) for prog, hook in chosen.items() if prog.optional]
+    if narrow(spec):
+        return {prog.elf_name(hook) for prog, hook in optional if hook is prog.hooks[-1]}
+    return {prog.elf_name(hook) for prog, hook in optional if following(prog, hook, spec) is None}
 
 
 def following(prog: Prog, hook: Hook, spec: ObjectSpec) -> Hook | None:

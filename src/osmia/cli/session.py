@@ -59,12 +59,13 @@ class Session:
 
     ``chosen`` are the programs, each with the hook of its plan that was taken;
     ``links`` are what is attached; ``rings`` the readers by the
-    ring's ELF name; ``out`` where rows go; ``status`` what the run ends with
+    ring's ELF name; ``spec`` the object; ``out`` where rows go; ``status`` what the run ends with
     if nothing fails.
     """
 
     #: Whether the contents of maps are not live but those of a recording.
     replayed = False
+    spec: ObjectSpec
 
     def __init__(self, unit: Unit, common: Common) -> None:
         self.unit = unit
@@ -119,13 +120,12 @@ class Session:
         if template is not None and template.declares is not None:
             self.unit.declare(*template.declares())
         self._aim()
-        spec = spec_of(self.unit, self.note)
-        self.records = meta.load(spec.meta)
+        self._take(spec_of(self.unit, self.note))
         if self.command is not None:
             from osmia.cli import scope
 
             scope.without_descent(self)
-        self._set_options(spec)
+        self._set_options(self.spec)
         if template is not None and template.careful:
             from osmia.cli.placed import Placed
 
@@ -137,17 +137,17 @@ class Session:
             self._stats_fd, uncounted = costs.switch_on("--max-overhead" if common.max_overhead.given else "")
         ahead = Ahead(self.unit)
         try:
-            self._load(spec)
+            self._load()
         finally:
             ahead.join()
         while True:
             self._bind()
             self._open_rings()
             self._fill()
-            if self._attach(spec):
+            if self._attach():
                 break
             self._unload()
-            self._load(spec)
+            self._load()
         if metered:
             self.meter = costs.Meter(self, uncounted, common.max_overhead.value or 0.0)
         if self.placed is not None:
@@ -200,20 +200,26 @@ class Session:
                     except (ValueError, TypeError) as err:
                         raise UserError(str(err), where=f"option {option.flags[0]}") from None
 
-    def _progs(self) -> list[Prog]:
-        return [prog for prog in self.unit.progs if prog.enabled and not (prog.optional and plans.nowhere(prog))]
+    def _take(self, spec: ObjectSpec) -> None:
+        """``spec`` is the object of this run."""
+        self.spec = spec
+        self.records = meta.load(spec.meta)
 
-    def _load(self, spec: ObjectSpec) -> None:
+    def _progs(self) -> list[Prog]:
+        return [prog for prog in self.unit.progs if plans.wanted(prog)]
+
+    def _load(self) -> None:
         if self.user is None and any(hook.kind in _USER for prog in self._progs() for hook in prog.hooks):
             from osmia.cli.user import UserProbes
 
             self.user = UserProbes(self)
         if not self.chosen:
-            self.chosen = plans.choose(self._progs(), spec, self.records, self.note)
+            self.chosen = plans.choose(self._progs(), self.spec, self.records, self.note)
         from osmia.load.object import load
 
         chosen = self.chosen
         while True:
+            spec = self.spec
             try:
                 copies = self._place(spec)
                 sizes = self._sizes(spec)
@@ -222,7 +228,7 @@ class Session:
                 self.live = load(spec, only=only, optional=optional, max_entries=sizes or None, copies=copies or None)
                 break
             except (NotSupported, NotFound, NotPermitted, VerifierError) as err:
-                if not self._fall_back(spec, chosen, err):
+                if not self._fall_back(err):
                     raise
         for text in self.live.notes:
             self.note(text)
@@ -265,12 +271,21 @@ class Session:
             out |= {name: self.common.ring_size.value for name, m in spec.maps.items() if m.type == RINGBUF}
         return out | (self.user.sizes if self.user is not None else {})
 
-    def _fall_back(self, spec: ObjectSpec, chosen: dict[Prog, Hook], err: UserError) -> bool:
+    def _fall_back(self, err: UserError) -> bool:
         """After a failed load: the next hook of the plan that ``err`` names; False if there is none."""
-        for prog, hook in chosen.items():
+        for prog, hook in self.chosen.items():
             if prog.elf_name(hook) in (err.where, getattr(err, "prog", "")):
-                return plans.fall_back(chosen, prog, spec, err, self.note)
+                narrow = plans.narrow(self.spec)
+                # An optional program may fail once it has turned out that its plan has no other hook.
+                return self._next_hook(prog, err) or (prog.optional and narrow and not plans.narrow(self.spec))
         return False
+
+    def _next_hook(self, prog: Prog, err: UserError) -> bool:
+        """After ``err``: take the next hook of ``prog``'s plan; False if there is none."""
+        if self.chosen[prog] is not prog.hooks[-1] and plans.narrow(self.spec):
+            self._take(spec_of(self.unit, self.note, whole=True))
+            self._set_options(self.spec)
+        return plans.fall_back(self.chosen, prog, self.spec, err, self.note)
 
     def _bind(self) -> None:
         from osmia.load.bind import bind
@@ -295,7 +310,7 @@ class Session:
         for setup in self.unit.setups:
             _run(setup)
 
-    def _attach(self, spec: ObjectSpec) -> bool:
+    def _attach(self) -> bool:
         """Attach everything; False if a hook could not be had, and its plan's next one is to be loaded instead."""
         assert self.live is not None
         for prog, hook in self.chosen.items():
@@ -306,7 +321,7 @@ class Session:
             try:
                 links = self._attach_all(prog, hook, one)
             except (NotFound, NotSupported, NotPermitted) as err:
-                if plans.fall_back(self.chosen, prog, spec, err, self.note):
+                if self._next_hook(prog, err):
                     return False
                 raise
             self.links += links

@@ -45,7 +45,8 @@ def prepare() -> None:
     try:
         library = _loaded[path] = _Library(path)
         library.initialise()
-    except (ImportError, OSError, AttributeError):
+        library.machine()
+    except (ImportError, OSError, AttributeError, RuntimeError):
         _loaded.pop(path, None)
 
 
@@ -117,6 +118,7 @@ class _Library:
 
         self.ctypes = ctypes
         self.handle = ctypes.CDLL(path)
+        self._made: tuple[ctypes.c_void_p, ctypes.c_void_p] | None = None
 
     def initialise(self) -> None:
         """Make the targets known."""
@@ -124,6 +126,20 @@ class _Library:
             self.call(f"InitializeAll{name}", None)
         for option in OPTIONS:
             self.call("SetCommandLine", None, self.ctypes.c_char_p(b"osmia"), self.ctypes.c_char_p(option.encode()))
+
+    def machine(self) -> tuple[ctypes.c_void_p, ctypes.c_void_p]:
+        """The target machine and the pass builder, made at the first call."""
+        if self._made is None:
+            ct = self.ctypes
+            triple, empty, number = ct.c_char_p(TRIPLE.encode()), ct.c_char_p(b""), ct.c_int
+            target = self.pointer("GetTargetFromTriple", triple, ct.pointer(ct.c_char_p()))
+            machine = self.pointer(
+                "CreateTargetMachine", target, triple, ct.c_char_p(CPU.encode()), empty, number(LEVEL),
+                ct.c_char_p(b"default"), ct.c_char_p(b"jitdefault"), number(0), number(0), empty,
+            )  # fmt: skip
+            tuning = self.pointer("CreatePipelineTuningOptions")
+            self._made = machine, self.pointer("CreatePassBuilder", machine, tuning)
+        return self._made
 
     def call(self, name: str, result: Any, *args: Any) -> Any:
         """Call ``LLVMPY_<name>``; pointers go in as ``c_void_p``."""
@@ -159,16 +175,9 @@ def _directly(path: str, ir: bytes, as_object: bool) -> bytes:
         raise RuntimeError(f"LLVM IR parsing error\n{(message.value or b'').decode('utf-8', 'replace')}")
     if lib.call("VerifyModule", ct.c_bool, module, where):
         raise RuntimeError((message.value or b"").decode("utf-8", "replace"))
-    triple = ct.c_char_p(TRIPLE.encode())
-    target = lib.pointer("GetTargetFromTriple", triple, where)
-    empty, number = ct.c_char_p(b""), ct.c_int
-    machine = lib.pointer(
-        "CreateTargetMachine", target, triple, ct.c_char_p(CPU.encode()), empty, number(LEVEL),
-        ct.c_char_p(b"default"), ct.c_char_p(b"jitdefault"), number(0), number(0), empty,
-    )  # fmt: skip
-    builder = lib.pointer("CreatePassBuilder", machine, lib.pointer("CreatePipelineTuningOptions"))
+    machine, builder = lib.machine()
     _optimise(lib, module, builder)
-    buffer = lib.call("TargetMachineEmitToMemory", ct.c_void_p, machine, module, number(as_object), where)
+    buffer = lib.call("TargetMachineEmitToMemory", ct.c_void_p, machine, module, ct.c_int(as_object), where)
     if not buffer:
         raise RuntimeError((message.value or b"").decode("utf-8", "replace"))
     start = lib.call("GetBufferStart", ct.c_void_p, ct.c_void_p(buffer))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Formats = Callable[[str, str], str | None]
     ModuleTypes = Callable[[str, str], Btf | None]
+    First = Callable[[Prog], Hook | None]
 
 STAGES = ("typed", "ir", "asm", "btf")
 
@@ -52,9 +53,12 @@ class Compiled:
 
 def build(
     unit: Unit, btf: Btf | None, tracepoint_format: Formats | None, module_types: ModuleTypes | None = None,
-    without: Collection[Option] = (),
+    without: Collection[Option] = (), first: First | None = None,
 ) -> Builder:  # fmt: skip
     """The front end: ``unit`` as a typed program, with what was learnt on the way.
+
+    Each program is compiled for all hooks of its plan, or for one only:
+    ``first`` gives the hook to begin with, None for a program that is not wanted.
 
     Raises CompileError where a function cannot be compiled, NotFound where a
     tracepoint or type does not exist.
@@ -67,7 +71,10 @@ def build(
         del name
         mod.map(item)
     for prog in unit.progs:
-        _compile_plan(mod, prog)
+        if first is None:
+            _compile_plan(mod, prog)
+        else:
+            _compile_one(mod, prog, first(prog))
     mod.finish()
     return mod
 
@@ -77,6 +84,23 @@ def _compile_plan(mod: Builder, prog: Prog) -> None:
     missing = [err for hook in prog.hooks if (err := _compile_hook(mod, prog, hook)) is not None]
     if len(missing) == len(prog.hooks) and not prog.optional:
         raise missing[0]
+
+
+def _compile_one(mod: Builder, prog: Prog, first: Hook | None) -> None:
+    """Compile ``prog`` for ``first``, or for the first hook after it that can be had; the object says what it lacks."""
+    at = len(prog.hooks) if first is None else prog.hooks.index(first)
+    missing: dict[Hook, NotFound] = {}
+    for hook in prog.hooks[at:] + prog.hooks[:at] if first is not None else ():
+        err = _compile_hook(mod, prog, hook)
+        if err is None:
+            break
+        missing[hook] = err
+    if len(missing) < len(prog.hooks):
+        lacking = len(prog.hooks) - len(missing) - (first is not None)
+        if lacking and ("narrow",) not in mod.meta:
+            mod.meta.append(("narrow",))
+    elif not prog.optional:
+        raise missing[prog.hooks[0]]
 
 
 def _compile_hook(mod: Builder, prog: Prog, hook: Hook) -> NotFound | None:
@@ -121,18 +145,20 @@ def _emit(mod: Builder, text: str, compiler: Compiler, meanwhile: Callable[[], N
 def compile_unit(
     unit: Unit, *, btf: Btf | None, tracepoint_format: Formats | None = None, module_types: ModuleTypes | None = None,
     compiler: Compiler | None = None, meanwhile: Callable[[], None] | None = None, without: Collection[Option] = (),
+    first: First | None = None,
 ) -> Compiled:  # fmt: skip
     """Compile ``unit`` to an object file (``.object``: ELF bytes), by ``compiler`` if one has been started already.
 
     ``meanwhile`` is called while LLVM works.  The object is for runs in which
-    the options ``without`` are off: what only they want is left out.
+    the options ``without`` are off: what only they want is left out.  With
+    ``first`` it has each program for one hook (see :func:`build`).
     """
     if compiler is None:
         from osmia.compiler.emit import Compiler
 
         compiler = Compiler()
     try:
-        mod = build(unit, btf, tracepoint_format, module_types, without)
+        mod = build(unit, btf, tracepoint_format, module_types, without, first)
         text = _ir(mod)
     except BaseException:
         compiler.abandon()
