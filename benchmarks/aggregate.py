@@ -61,7 +61,7 @@ def tools(args: argparse.Namespace, work: Work) -> list[Tool]:
     found = [Tool("osmia", [args.osmia, "-e", f"{work.maps}\n{HEAD}    {work.body}\n"])]
     if args.peers:
         program = f"rawtracepoint:sys_enter {FILTER} {{ {work.bpftrace} }}"
-        found.append(Tool("bpftrace", [*common.in_root(args.peers), "/usr/bin/bpftrace", "-e", program],
+        found.append(Tool("bpftrace", [*common.in_root(args.peers), common.BPFTRACE, "-e", program],
                           env={"BPFTRACE_MAX_MAP_KEYS": "262144"}))  # fmt: skip
     return found
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 STATS = "/proc/sys/kernel/bpf_stats_enabled"
+BPFTRACE = "/usr/bin/bpftrace"  # in the peers' root
 
 
 def parser(what: str, *, rounds: int, each: str = "rounds") -> argparse.ArgumentParser:
@@ -43,6 +44,12 @@ def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
 def in_root(peers: str) -> list[str]:
     """What stands before the command of a peer."""
     return [shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot", peers]
+
+
+def script(name: str) -> list[str]:
+    """The bpftrace command that runs ``benchmarks/NAME``, in the peers' root, which does not have our files."""
+    with open(f"{HERE}/{name}", encoding="ascii") as text:
+        return [BPFTRACE, "-e", text.read()]
 
 
 def compiled(name: str, out: str, *flags: str) -> None:

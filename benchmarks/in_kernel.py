@@ -36,7 +36,7 @@ TOOLS = {
     "execsnoop": ("exec", 500, {"libbpf-tools": "execsnoop-libbpf", "bpftrace": "execsnoop.bt"}),
     "biolatency": ("read", 5_000, {"libbpf-tools": "biolatency-libbpf", "bpftrace": "biolatency.bt"}),
     "runqlat": ("switch", 20_000, {"libbpf-tools": "runqlat-libbpf", "bpftrace": "runqlat.bt"}),
-    "offcputime": ("switch", 20_000, {"libbpf-tools": "offcputime-libbpf"}),
+    "offcputime": ("switch", 20_000, {"libbpf-tools": "offcputime-libbpf", "bpftrace": "offcputime.bt"}),
     "syscount": ("call", 200_000, {"libbpf-tools": "syscount-libbpf", "bpftrace": "syscount.bt"}),
     "tcplife": ("connect", 2_000, {"libbpf-tools": "tcplife-libbpf", "bpftrace": "tcplife.bt"}),
 }
@@ -87,6 +87,8 @@ def commands(name: str, args: argparse.Namespace, folder: str) -> list[Tool]:
     for peer, command in TOOLS[name][2].items() if args.peers else ():
         if os.path.exists(f"{args.peers}/usr/sbin/{command}"):
             found.append(Tool(peer, [*common.in_root(args.peers), f"/usr/sbin/{command}"]))
+        elif os.path.exists(f"{HERE}/{command}") and os.path.exists(args.peers + common.BPFTRACE):
+            found.append(Tool(peer, [*common.in_root(args.peers), *common.script(command)]))
     return found
 
 

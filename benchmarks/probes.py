@@ -97,7 +97,7 @@ def tools(args: argparse.Namespace, osmia: list[str], bpftrace: str) -> list[Too
     if args.peers:
         program = bpftrace + ' { @ = count(); } interval:ms:20 { printf("attached\\n"); }'
         # Names are matched against what is beyond the root of the peers, so it sees the programs by a bind mount.
-        found.append(Tool("bpftrace", [*common.in_root(args.peers), "/usr/bin/bpftrace", "-e", program],
+        found.append(Tool("bpftrace", [*common.in_root(args.peers), common.BPFTRACE, "-e", program],
                           env={"BPFTRACE_MAX_PROBES": "10000", "BPFTRACE_MAX_BPF_PROGS": "10000"}))  # fmt: skip
     return found
 

@@ -48,7 +48,8 @@ TOOLS = {
                                  ("bpftrace", "/usr/sbin/biolatency.bt", BIO)]),
     "runqlat": ("open", RUNQ, [("libbpf-tools", "/usr/sbin/runqlat-libbpf", RUNQ),
                                ("bpftrace", "/usr/sbin/runqlat.bt", "Tracing CPU scheduler")]),
-    "offcputime": ("open", OFFCPU, [("libbpf-tools", "/usr/sbin/offcputime-libbpf", OFFCPU)]),
+    "offcputime": ("open", OFFCPU, [("libbpf-tools", "/usr/sbin/offcputime-libbpf", OFFCPU),
+                                    ("bpftrace", common.BPFTRACE, OFFCPU)]),
 }  # fmt: skip
 
 
@@ -108,9 +109,10 @@ class Bench:
         if self.args.bcc:
             found = [*found, ("bcc", f"/usr/sbin/{tool}-bpfcc", found[0][2])]
         env = {"PYTHONUNBUFFERED": "1"}  # of bcc's: what they show first is to be seen at once
-        opens = {PERF: ("/bin/sh", "-c", f"exec {PERF} trace -e openat 2>&1")}
-        return [Tool(name, [*common.in_root(root), *opens.get(command, (command,))], shows, env,
-                     shows if command in opens else None)
+        words = {PERF: ["/bin/sh", "-c", f"exec {PERF} trace -e openat 2>&1"],
+                 common.BPFTRACE: common.script("offcputime.bt")}  # fmt: skip
+        return [Tool(name, [*common.in_root(root), *words.get(command, [command])], shows, env,
+                     shows if command == PERF else None)
                 for name, command, shows in found if os.path.exists(root + command)]  # fmt: skip
 
 

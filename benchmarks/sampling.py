@@ -51,8 +51,8 @@ def profilers(args: argparse.Namespace, rate: int, folder: str) -> list[tuple[To
     cache = {"OSMIA_CACHE": f"{folder}/cache"}
     found = [(Tool("osmia profile", [args.osmia, "profile", "-f", "-F", str(rate)], None, cache), [""])]
     root = common.in_root(args.peers)
-    if args.peers and os.path.exists(f"{args.peers}/usr/bin/bpftrace"):
-        found.append((Tool("bpftrace", [*root, "/usr/bin/bpftrace", "-e", BPFTRACE % rate]), [""]))
+    if args.peers and os.path.exists(args.peers + common.BPFTRACE):
+        found.append((Tool("bpftrace", [*root, common.BPFTRACE, "-e", BPFTRACE % rate]), [""]))
     if args.peers and os.path.exists(f"{args.peers}/usr/bin/perf"):
         data = f"{folder}/perf.data"  # on /dev/shm, which the root has, too
         record = ["/usr/bin/perf", "record", "-q", "-a", "-g", "-e", "cpu-clock", "-F", str(rate), "-o", data]

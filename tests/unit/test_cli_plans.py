@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from osmia import fentry, kprobe_multi, option, tracepoint, uprobe, usdt
+from osmia import fentry, first_of, kprobe, kprobe_multi, option, tp_btf, tracepoint, uprobe, usdt
 from osmia.cli import plans
 from osmia.lang.probes import Prog
 
@@ -41,3 +41,25 @@ def test_an_optional_program_that_nobody_asked_for(kind: Any) -> None:
 def test_what_says_itself_where_it_attaches() -> None:
     assert not plans.nowhere(fentry("vfs_read", optional=True)(called))
     assert not plans.nowhere(tracepoint("sched:sched_switch", optional=True)(called))
+
+
+def test_the_hook_that_a_run_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one that seems to be there, but nothing that needs fentry where that cannot be had."""
+    where = option("--where", type=str)
+    told = tracepoint(where)(called)
+    assert plans.first(told) is told.hooks[0]
+    told.enabled = False
+    assert plans.first(told) is None
+    assert plans.first(tracepoint(where, optional=True)(called)) is None
+    prog = first_of(tp_btf("a"), fentry("b"), kprobe("b"))(called)
+    by_type, by_trampoline, by_breakpoint = prog.hooks
+    for there, fentry_works, expected in (
+        ({by_type, by_trampoline, by_breakpoint}, True, by_type),
+        ({by_trampoline, by_breakpoint}, True, by_trampoline),
+        ({by_trampoline, by_breakpoint}, False, by_breakpoint),
+        ({by_trampoline}, False, by_trampoline),
+        (set(), True, by_breakpoint),
+    ):
+        monkeypatch.setattr(plans, "offered", there.__contains__)
+        monkeypatch.setattr(plans, "_attachable", lambda works=fentry_works: works)
+        assert plans.first(prog) is expected

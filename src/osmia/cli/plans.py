@@ -62,7 +62,7 @@ def first(prog: Prog) -> Hook | None:
     """The hook that ``prog`` will probably be loaded for, None if this run does not want it."""
     if not wanted(prog):
         return None
-    hooks = _likely(list(prog.hooks))
+    hooks = _likely(list(prog.hooks)) if len(prog.hooks) > 1 else [prog.hooks[0]]
     return next((hook for hook in hooks if hook.kind not in _BY_FUNCTION or _attachable()), hooks[0])
 
 

@@ -46,6 +46,8 @@ _ROOTS = frozenset((
 ))  # fmt: skip
 #: Seconds after which a process that lives is looked at again, and again after twice as long.
 _AGAIN = 1.0
+#: Seconds until what has been counted is named for the first time: a run that ends soon has little left to do then.
+_EARLY = 0.1
 _MOST_NOTES = 5
 
 
@@ -115,6 +117,7 @@ class StackView(View):
         self._mode = mode_of(session)
         self._asked = session.common.seconds_between() if template.intervals else 0.0
         self.interval = self._asked or _AGAIN
+        self.early = 0.0 if self._asked else _EARLY
         self._names = Symbolizer(programs=session.programs)
         self._watched = Watched(self._names)
         self._unwinding: Unwinding | None = None
@@ -199,7 +202,7 @@ class StackView(View):
     def _name_ahead(self) -> None:
         """Look up names while there is time, so that little is left at the end, when somebody waits.
 
-        It takes a twentieth of the time at most.
+        It takes a twentieth of the time at most, once the tables of names have been read.
         """
         began = time.monotonic()
         if began < self._ahead_at:

@@ -45,6 +45,8 @@ class View:
 
     #: Seconds between summaries where the user says nothing; 0: only one, at the end.
     interval = 0.0
+    #: Seconds until the first interval is over, where that is to be sooner.
+    early = 0.0
     #: Whether each interval is shown; where it is only kept, there is one summary, at the end.
     each = True
     #: Of a view of stacks: how a recording describes its samples (see :func:`osmia.events.samples.describe`), and in
@@ -248,7 +250,7 @@ class Loop:
         count = common.count.value if common.count.given else _fitting(common, interval) if self._view.each else 0
         if self._iterators and len(self._iterators) == len(session.links) and not interval:
             stop.asked = True  # an iterator has its whole answer at once
-        shown, following = 0, session.started + interval
+        shown, following = 0, session.started + (self._view.early or interval)
         while not stop.over():
             if stop.dump_asked:
                 stop.dump_asked = False
