@@ -66,6 +66,7 @@ class Session:
     #: Whether the contents of maps are not live but those of a recording.
     replayed = False
     spec: ObjectSpec
+    _ahead: Ahead
 
     def __init__(self, unit: Unit, common: Common) -> None:
         self.unit = unit
@@ -135,11 +136,11 @@ class Session:
             from osmia.cli import costs
 
             self._stats_fd, uncounted = costs.switch_on("--max-overhead" if common.max_overhead.given else "")
-        ahead = Ahead(self.unit)
+        self._ahead = Ahead(self.unit)
         try:
             self._load()
         finally:
-            ahead.join()
+            self._ahead.join()
         while True:
             self._bind()
             self._open_rings()
@@ -283,6 +284,7 @@ class Session:
     def _next_hook(self, prog: Prog, err: UserError) -> bool:
         """After ``err``: take the next hook of ``prog``'s plan; False if there is none."""
         if self.chosen[prog] is not prog.hooks[-1] and plans.narrow(self.spec):
+            self._ahead.join()  # the compiler forks, and must not do so in the middle of an import
             self._take(spec_of(self.unit, self.note, whole=True))
             self._set_options(self.spec)
         return plans.fall_back(self.chosen, prog, self.spec, err, self.note)
