@@ -624,6 +624,11 @@ from osmia.lang.filters import pid, wanted
 
 seen = Hash[s64, u64]()
 
+@uprobe("{0}:target_twice")
+def before(n):
+    if wanted():
+        seen[100 + n] += 1
+
 @first_of(usdt("{0}:target:absent"), uprobe("{0}:target_twice"))
 def call(n):
     if wanted():
@@ -646,7 +651,7 @@ def test_a_plan_takes_what_the_file_has(tmp_path: Path, library: str, caller: Ca
         out, err, status = tool.end()
     assert status == 0, err
     rows = sorted(line.split() for line in out.splitlines() if line.strip() and "COUNT" not in line)
-    assert rows == [["0", "2"], ["1", "2"], ["2", "1"]]
+    assert rows == [["0", "2"], ["1", "2"], ["100", "2"], ["101", "2"], ["102", "1"], ["2", "1"]]
     assert "there is no probe target:absent" in err and f"attached to 1 place in {library}" in err
 
 

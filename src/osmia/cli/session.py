@@ -220,9 +220,8 @@ class Session:
 
         chosen = self.chosen
         while True:
-            spec = self.spec
             try:
-                copies = self._place(spec)
+                copies, spec = self._place(), self.spec
                 sizes = self._sizes(spec)
                 only = {prog.elf_name(hook) for prog, hook in chosen.items()}
                 optional = plans.may_fail(chosen, spec)
@@ -240,11 +239,11 @@ class Session:
                 walked = f", {info.verified_insns:,} looked at by the verifier" if info.verified_insns else ""
                 self.note(f"{name}: loaded, {info.xlated_size // 8:,} instructions{walked}")
 
-    def _place(self, spec: ObjectSpec) -> dict[str, int]:
+    def _place(self) -> dict[str, int]:
         """Find out where the programs will attach; how often those are to be loaded that need copies."""
         copies: dict[str, int] = {}
         if self.user is not None:
-            self.user.prepare(spec, self.chosen)
+            self.user.prepare(self.chosen)
             copies |= self.user.copies
         if self.placed is not None:
             self.placed.find(self.chosen)
@@ -278,10 +277,10 @@ class Session:
             if prog.elf_name(hook) in (err.where, getattr(err, "prog", "")):
                 narrow = plans.narrow(self.spec)
                 # An optional program may fail once it has turned out that its plan has no other hook.
-                return self._next_hook(prog, err) or (prog.optional and narrow and not plans.narrow(self.spec))
+                return self.next_hook(prog, err) or (prog.optional and narrow and not plans.narrow(self.spec))
         return False
 
-    def _next_hook(self, prog: Prog, err: UserError) -> bool:
+    def next_hook(self, prog: Prog, err: UserError) -> bool:
         """After ``err``: take the next hook of ``prog``'s plan; False if there is none."""
         if self.chosen[prog] is not prog.hooks[-1] and plans.narrow(self.spec):
             self._ahead.join()  # the compiler forks, and must not do so in the middle of an import
@@ -323,7 +322,7 @@ class Session:
             try:
                 links = self._attach_all(prog, hook, one)
             except (NotFound, NotSupported, NotPermitted) as err:
-                if self._next_hook(prog, err):
+                if self.next_hook(prog, err):
                     return False
                 raise
             self.links += links

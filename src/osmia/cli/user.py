@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 
-from osmia.cli import plans
 from osmia.errors import NotFound, NotSupported, UserError
 from osmia.lang.options import Option
 from osmia.lang.user_probes import USDT_MAP
@@ -41,6 +40,7 @@ class UserProbes:
         self._session = session
         self._found: dict[tuple[str, tuple[str, ...], int], Found] = {}
         self._told: list[Found] = []
+        self._spec: ObjectSpec | None = None  # that these have been prepared in
         self._prepared: set[tuple[Prog, Hook]] = set()
         self.sizes: dict[str, int] = {}
         self.copies: dict[str, int] = {}
@@ -73,26 +73,37 @@ class UserProbes:
         """What is probed at its return."""
         return [_targets(hook) for hook in self._session.chosen.values() if hook.kind == "uretprobe"]
 
-    def prepare(self, spec: ObjectSpec, chosen: dict[Prog, Hook]) -> None:
+    def prepare(self, chosen: dict[Prog, Hook]) -> None:
         """Find everything and say how the programs are to be loaded.
 
         What has no place moves to the next hook of its plan; optional
         programs that are at the end of theirs leave ``chosen``.
         """
-        for prog in list(chosen):
-            while prog in chosen and chosen[prog].kind in user_places.KINDS:
-                hook = chosen[prog]
-                if (prog, hook) in self._prepared:
-                    break
-                try:
-                    self._prepare(spec, prog, hook)
-                except (NotFound, NotSupported) as err:
-                    if plans.fall_back(chosen, prog, spec, err, self._session.note):
-                        continue
-                    if not prog.optional:
-                        raise
-                    self._session.note(f"{prog.name}: left out: {err}")
-                    del chosen[prog]
+        spec = None
+        while spec is not self._session.spec:  # another one may be taken on the way, to have the next hook
+            spec = self._session.spec
+            if self._spec is not spec:
+                self._spec = spec
+                self._prepared.clear()
+            for prog in list(chosen):
+                self._prepare_plan(spec, prog, chosen)
+
+    def _prepare_plan(self, spec: ObjectSpec, prog: Prog, chosen: dict[Prog, Hook]) -> None:
+        while prog in chosen and chosen[prog].kind in user_places.KINDS:
+            hook = chosen[prog]
+            if (prog, hook) in self._prepared:
+                break
+            try:
+                self._prepare(spec, prog, hook)
+            except (NotFound, NotSupported) as err:
+                if self._session.next_hook(prog, err):
+                    if self._session.spec is not spec:
+                        break
+                    continue
+                if not prog.optional:
+                    raise
+                self._session.note(f"{prog.name}: left out: {err}")
+                del chosen[prog]
 
     def _prepare(self, spec: ObjectSpec, prog: Prog, hook: Hook) -> None:
         found = self.places(prog, hook)
@@ -116,8 +127,8 @@ class UserProbes:
         if uprobe.multi(self.pid):
             spec.progs[name].attach_type = consts.BPF_TRACE_UPROBE_MULTI
         else:
+            note = "" if name in self.copies else uprobe.cost_note(count)
             self.copies[name] = count
-            note = uprobe.cost_note(count)
             if note:
                 sys.stderr.write(f"osmia: note: {note}\n")
         places = f"{USDT_MAP}_{name}"
