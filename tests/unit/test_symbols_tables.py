@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import struct
+from array import array
 from pathlib import Path
 
 import pytest
@@ -103,15 +104,48 @@ def test_the_kernel_s_build_counts_from_its_first_function(ksyms: Ksyms) -> None
     assert ksyms.frame(BASE + 0x94).file_offset == 0x94
 
 
+class Memory:
+    """An entry of the cache that is not in a file; ``sizes`` of what was read."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.size = len(raw)
+        self.sizes: list[int] = []
+
+    def read(self, at: int, size: int) -> bytes:
+        self.sizes.append(size)
+        return self.raw[at : at + size]
+
+
 def test_the_table_comes_out_of_the_cache_as_it_went_in() -> None:
     made = ksyms_table.parse(TEXT, LOADED)
     raw = ksyms_table.pack(made, b"this boot")
-    again = ksyms_table.unpack(raw, b"this boot")
+    again = ksyms_table.unpack(Memory(raw), b"this boot")
     assert again is not None and again.base == made.base == BASE
     for address in range(BASE, BASE + 0x700, 8):
         assert again.at(address) == made.at(address)
-    assert ksyms_table.unpack(raw, b"that boot") is None is ksyms_table.unpack(raw[:-1], b"this boot")
-    assert ksyms_table.unpack(b"", b"this boot") is None is ksyms_table.unpack(None, b"this boot")
+    for other, key in ((raw, b"that boot"), (raw, b"this boots"), (raw[:-1], b"this boot"), (b"", b"this boot")):
+        assert ksyms_table.unpack(Memory(other), key) is None
+    assert ksyms_table.unpack(None, b"this boot") is None
+
+
+def test_a_large_table_is_read_where_it_is_looked_at() -> None:
+    """More symbols than a block has, and names longer than what is read of one at first."""
+    names = [b"name_%d_" % n + b"x" * (n % 200) for n in range(3000)]
+    offsets = [1]
+    for one in names:
+        offsets.append(offsets[-1] + len(one) + 1)
+    text = b"\0" + b"\0".join(names) + b"\0"
+    made = ksyms_table.Table(array("Q", range(BASE, BASE + 30000, 10)), array("I", offsets[:-1]), text, BASE)
+    memory = Memory(ksyms_table.pack(made, b"key"))
+    kept = ksyms_table.unpack(memory, b"key")
+    assert kept is not None and kept.memory == 0
+    assert kept.at(BASE + 14_995) == (names[1499], BASE + 14_990)
+    assert 0 < kept.memory < made.memory / 10 and sum(memory.sizes) < made.memory / 5
+    for n in range(2999):
+        assert kept.at(BASE + 10 * n + 9) == made.at(BASE + 10 * n + 9) == (names[n], BASE + 10 * n)
+    assert kept.at(BASE - 1) is None is kept.at(BASE + 29_990)
+    assert kept.spans(BASE) and kept.spans(BASE + 29_990) and not kept.spans(BASE + 29_991) and not kept.spans(1)
 
 
 @pytest.mark.parametrize("restrict", ["2", "1"])

@@ -19,6 +19,7 @@ import time
 _HEADER = struct.Struct("<4sIIQ")  # magic, format version, CRC-32 of the body, length of the body
 _MAGIC, _FORMAT = b"OSMC", 1
 _LIMIT = 64 << 20
+_PIECE = 1 << 16
 _OTHERS_WRITE = 0o022
 
 
@@ -99,39 +100,80 @@ def location() -> tuple[str | None, str]:
 
 def read(name: str) -> bytes | None:
     """The entry's bytes; None when absent, not to be trusted, damaged or of another format."""
-    _check_name(name)
-    try:
-        directory, _ = _directory(create=False)
-    except _Unusable:
+    fd, size = _open(name)
+    if fd < 0:
         return None
     try:
-        raw = _read_file(directory, name)
-    except (OSError, _Unusable):
+        parts = []
+        while part := os.read(fd, size + 1):
+            parts.append(part)
+    except OSError:
         return None
     finally:
-        os.close(directory)
-    if len(raw) < _HEADER.size:
-        return None
-    magic, version, check, length = _HEADER.unpack_from(raw)
+        os.close(fd)
+    raw = b"".join(parts)
     body = raw[_HEADER.size :]
-    if magic != _MAGIC or version != _FORMAT or length != len(body) or check != _crc(body):
+    return body if _right(raw[: _HEADER.size], len(body), _crc(body)) else None
+
+
+class Entry:
+    """A large entry, of which pieces are read: ``entry.read(at, size)``; ``size`` is that of the whole."""
+
+    __slots__ = ("_fd", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self.size = size
+
+    def read(self, at: int, size: int) -> bytes:
+        """So many bytes from ``at`` on, fewer at the end.
+
+        They cannot change: an entry is renamed when it is whole, and never written again.
+        """
+        return os.pread(self._fd, size, _HEADER.size + at)
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+def opened(name: str) -> Entry | None:
+    """A large entry, without taking memory for all of it; None as :func:`read`."""
+    fd, size = _open(name)
+    if fd < 0:
         return None
-    return body
-
-
-def _read_file(directory: int, name: str) -> bytes:
-    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    entry, check, at = Entry(fd, max(0, size - _HEADER.size)), 0, 0
     try:
+        while part := entry.read(at, _PIECE):
+            check, at = _crc(part, check), at + len(part)
+        return entry if at == entry.size and _right(os.pread(fd, _HEADER.size, 0), at, check) else None
+    except OSError:
+        return None
+
+
+def _right(head: bytes, length: int, check: int) -> bool:
+    """Whether a header is that of an entry with so many bytes and this checksum."""
+    return len(head) == _HEADER.size and _HEADER.unpack(head) == (_MAGIC, _FORMAT, check, length)
+
+
+def _open(name: str) -> tuple[int, int]:
+    """Descriptor and size of an entry that can be trusted; -1 where there is none."""
+    _check_name(name)
+    fd = -1
+    try:
+        directory, _ = _directory(create=False)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        finally:
+            os.close(directory)
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode) or info.st_size > _LIMIT:
             raise _Unusable("not a plain file of sane size")
         _trusted(info, name)
-        parts = []
-        while part := os.read(fd, info.st_size + 1):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
+    except (OSError, _Unusable):
+        if fd >= 0:
+            os.close(fd)
+        return -1, 0
+    return fd, info.st_size
 
 
 def write(name: str, data: bytes) -> str | None:
@@ -174,7 +216,7 @@ def _write_file(directory: int, name: str, data: bytes) -> None:
         os.close(fd)
 
 
-def _crc(data: bytes) -> int:
+def _crc(data: bytes, before: int = 0) -> int:
     import zlib
 
-    return zlib.crc32(data)
+    return zlib.crc32(data, before)

@@ -112,8 +112,7 @@ class Ksyms:
             return self._made_frame(address, name, first, module)
         table = self._table
         assert table is not None
-        inside = len(table.starts) and max(table.base, table.starts[0]) <= address <= table.starts[-1]
-        return Frame(address, KERNEL if inside else UNKNOWN)
+        return Frame(address, KERNEL if table.spans(address) else UNKNOWN)
 
     def _made_frame(self, address: int, name: str, first: int, module: str) -> Frame:
         assert self._table is not None
@@ -154,7 +153,7 @@ class Ksyms:
         if self._table is not None:
             return
         if self._given is None:
-            self._table = ksyms_table.unpack(cache.read(_CACHE), self._key())
+            self._table = ksyms_table.unpack(cache.opened(_CACHE), self._key())
             if self._table is not None:
                 return
         self._build()

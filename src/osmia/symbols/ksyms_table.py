@@ -11,6 +11,7 @@ from operator import add
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from osmia.kernel.cache import Entry
     from osmia.kernel.modules import Module
 
 _HEADER = struct.Struct("<IIQII")  # bytes of the key, 0, base, number of addresses, bytes of names
@@ -20,6 +21,8 @@ _CODE = bytes(chr(c) in "tTwW" for c in range(256))
 _MARKS = (b"_text", b"_stext", b"_etext", b"_sinittext", b"_einittext", b"_end", b"__init_begin", b"__init_end",
           b"__pi__text", b"__pi__stext")  # fmt: skip
 _MARK_ENDS = (b"_text_start\n", b"_text_end\n")
+#: Numbers that are read from the cache at once, and bytes that most names fit in.
+_BLOCK, _NAME = 512, 64
 #: What kallsyms calls the modules of code that is made at run time.
 _MADE = (b"\t[bpf]", b"\t[__builtin__")
 
@@ -31,30 +34,97 @@ class Table:
     ``base`` is the address of the kernel's first function.
     """
 
-    __slots__ = ("_first", "base", "names", "starts", "text")
+    __slots__ = ("base", "names", "starts", "text")
 
-    def __init__(
-        self, starts: array[int] | memoryview[int], names: array[int] | memoryview[int], text: bytes, base: int,
-        first: int = 0,
-    ) -> None:  # fmt: skip
+    def __init__(self, starts: array[int] | Words, names: array[int] | Words, text: bytes | Text, base: int) -> None:
         self.starts = starts
         self.names = names
         self.text = text
         self.base = base
-        self._first = first  # byte of text that offset 0 is
 
     @property
     def memory(self) -> int:
         """Memory taken."""
-        return len(self.starts) * (self.starts.itemsize + self.names.itemsize) + len(self.text) - self._first
+        return sum(part.memory if isinstance(part, (Words, Text)) else len(memoryview(part).cast("B"))
+                   for part in (self.starts, self.names, self.text))  # fmt: skip
 
     def at(self, address: int) -> tuple[bytes, int] | None:
         """``(name, start)`` of the function that covers an address; of one in a module, ``name\\tmodule``."""
         n = bisect_right(self.starts, address) - 1
-        if n < 0 or n + 1 >= len(self.starts) or not self.names[n]:
+        if n < 0 or n + 1 >= len(self.starts):
             return None
-        at = self.names[n] + self._first
-        return self.text[at : self.text.find(b"\0", at)], self.starts[n]
+        at = self.names[n]
+        return (self.text[at : self.text.find(b"\0", at)], self.starts[n]) if at else None
+
+    def spans(self, address: int) -> bool:
+        """Whether an address is between the first function and the last symbol."""
+        n = len(self.starts)
+        return bool(n) and max(self.base, self.starts[0]) <= address <= self.starts[n - 1]
+
+
+class Words:
+    """Numbers that stay in the cache's file: blocks of them are read where they are looked at, and kept.
+
+    A search looks at 18 of 200,000, most of them the same each time; memory for all would be megabytes.
+    """
+
+    __slots__ = ("_at", "_blocks", "_code", "_count", "_entry", "_size")
+
+    def __init__(self, entry: Entry, at: int, count: int, code: str) -> None:
+        self._entry = entry
+        self._at = at
+        self._count = count
+        self._code = code
+        self._size = _BLOCK * struct.calcsize(code)
+        self._blocks: dict[int, memoryview[int]] = {}
+
+    @property
+    def memory(self) -> int:
+        """Memory taken."""
+        return self._size * len(self._blocks)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, n: int) -> int:
+        number = n // _BLOCK
+        block = self._blocks.get(number)
+        if block is None:
+            left = min(_BLOCK, self._count - number * _BLOCK)
+            raw = self._entry.read(self._at + number * self._size, left * self._size // _BLOCK)
+            block = self._blocks[number] = memoryview(raw).cast(self._code)  # type: ignore[call-overload]
+        return block[n % _BLOCK]
+
+
+class Text:
+    """Names that stay in the cache's file."""
+
+    __slots__ = ("_at", "_entry", "_last", "_size")
+
+    memory = 0
+
+    def __init__(self, entry: Entry, at: int, size: int) -> None:
+        self._entry = entry
+        self._at = at
+        self._size = size
+        self._last = 0, b""  # what was read last, and from where
+
+    def find(self, what: bytes, at: int) -> int:
+        """Where ``what`` is next; -1."""
+        size = _NAME
+        while True:
+            raw = self._entry.read(self._at + at, min(size, self._size - at))
+            found = raw.find(what)
+            if found >= 0 or size > self._size:
+                self._last = at, raw
+                return at + found if found >= 0 else -1
+            size *= 8
+
+    def __getitem__(self, part: slice) -> bytes:
+        at, raw = self._last
+        if at == part.start and part.stop - at <= len(raw):
+            return raw[: part.stop - at]
+        return self._entry.read(self._at + part.start, part.stop - part.start)
 
 
 EMPTY = Table(array("Q"), array("I"), b"", 0)
@@ -156,20 +226,18 @@ def made(text: bytes) -> list[tuple[int, bytes]]:
 
 def pack(table: Table, key: bytes) -> bytes:
     """The table as the cache keeps it; ``key`` says for which kernel, boot and modules it holds."""
-    text = table.text[table._first :]
-    header = _HEADER.pack(len(key), 0, table.base, len(table.starts), len(text))
-    return b"".join([header, key, table.starts.tobytes(), table.names.tobytes(), text])
+    assert isinstance(table.starts, array) and isinstance(table.names, array) and isinstance(table.text, bytes)
+    header = _HEADER.pack(len(key), 0, table.base, len(table.starts), len(table.text))
+    return b"".join([header, key, table.starts.tobytes(), table.names.tobytes(), table.text])
 
 
-def unpack(raw: bytes | None, key: bytes) -> Table | None:
-    """The table, if it was kept under that very key; it lies in ``raw``, so that nothing of it is copied."""
-    if raw is None or len(raw) < _HEADER.size:
+def unpack(entry: Entry | None, key: bytes) -> Table | None:
+    """The table, if it was kept under that very key; it stays in the cache's file."""
+    if entry is None or entry.size < _HEADER.size:
         return None
-    key_size, _, base, count, size = _HEADER.unpack_from(raw)
+    key_size, _, base, count, size = _HEADER.unpack(entry.read(0, _HEADER.size))
     at = _HEADER.size + key_size
-    if raw[_HEADER.size : at] != key or len(raw) != at + 12 * count + size:
+    if key_size != len(key) or entry.size != at + 12 * count + size or entry.read(_HEADER.size, key_size) != key:
         return None
-    view = memoryview(raw)
-    starts = view[at : at + 8 * count].cast("Q")
-    names = view[at + 8 * count : at + 12 * count].cast("I")
-    return Table(starts, names, raw, base, at + 12 * count)
+    starts, names = Words(entry, at, count, "Q"), Words(entry, at + 8 * count, count, "I")
+    return Table(starts, names, Text(entry, at + 12 * count, size), base)
