@@ -46,7 +46,7 @@ _ROOTS = frozenset((
 ))  # fmt: skip
 #: Seconds after which a process that lives is looked at again, and again after twice as long.
 _AGAIN = 1.0
-#: Seconds until what has been counted is named for the first time: a run that ends soon has little left to do then.
+#: Seconds until kernel stacks are named for the first time: a run that ends soon has less left to do then.
 _EARLY = 0.1
 _MOST_NOTES = 5
 
@@ -202,14 +202,17 @@ class StackView(View):
     def _name_ahead(self) -> None:
         """Look up names while there is time, so that little is left at the end, when somebody waits.
 
-        It takes a twentieth of the time at most, once the tables of names have been read.
+        It takes a twentieth of the time at most.  The kernel's names come first: their table is there and takes no
+        memory to speak of, while those of programs are megabytes that a short run can do without until its end.
         """
+        early = not self._ahead_at
         began = time.monotonic()
         if began < self._ahead_at:
             return
         keys = [key for key in dict(self._template.map.items()) if key not in self._ahead]
-        self._ahead.update(keys)
-        self._frames(keys)
+        if not early:
+            self._ahead.update(keys)
+        self._frames(keys, users=not early)
         self._names.forget_unknown()
         self._ahead_at = time.monotonic() + 20 * (time.monotonic() - began)
 
@@ -314,10 +317,10 @@ class StackView(View):
             row.count //= self._template.divisor
         return sorted([row for row in rows.values() if row.count], key=lambda row: row.count)
 
-    def _frames(self, keys: Iterable[Any]) -> dict[Any, tuple[list[Frame], bool]]:
-        """``place -> (frames, whether they are all)`` of every stack that ``keys`` name."""
+    def _frames(self, keys: Iterable[Any], users: bool = True) -> dict[Any, tuple[list[Frame], bool]]:
+        """``place -> (frames, whether they are all)`` of every stack that ``keys`` name; ``users``: those of programs, too."""
         out: dict[Any, tuple[list[Frame], bool]] = {}
-        users: dict[tuple[int, int], list[tuple[Any, Trace]]] = {}
+        programs: dict[tuple[int, int], list[tuple[Any, Trace]]] = {}
         for key in keys:
             for part in self._template.parts:
                 number = getattr(key, part.field, 0)
@@ -325,14 +328,14 @@ class StackView(View):
                     continue
                 place = _place(part, key)
                 trace = self._template.stacks.get(number) if place not in out else None
-                if trace is None:
+                if trace is None or (trace.user and not users):
                     continue
                 if trace.user:
                     out[place] = [], not trace.cut
-                    users.setdefault(place[1:], []).append((place, trace))
+                    programs.setdefault(place[1:], []).append((place, trace))
                 else:
                     out[place] = traced(self._names.kernel.stack(trace)), not trace.cut
-        for (pid, since), wanted in users.items():
+        for (pid, since), wanted in programs.items():
             found = self._names.user_stacks(pid, [trace for _, trace in wanted], since)
             for (place, trace), side in zip(wanted, found, strict=True):
                 out[place] = believable(side, trace.cut)
