@@ -147,7 +147,11 @@ def test_names_are_looked_up_ahead_once_and_for_a_twentieth_of_the_time(monkeypa
         clock[0] += 0.1
         return inner(pid, stacks, since)
 
+    kernel: list[Any] = []
+    named = made._names.kernel.stack
+    monkeypatch.setattr(made._names.kernel, "stack", lambda trace: (kernel.append(trace), named(trace))[1])
     monkeypatch.setattr(made._names, "user_stacks", slow)
+    assert made.summary(False) == "" and asked == [] and kernel  # programs come later
     assert made.summary(False) == "" and asked == [7, 7, 8]
     (key,) = [key for key in counts if key.pid == 8]
     counts[Key(since=9, pid=9, user=key.user, kernel=0, comm="new")] = 1

@@ -318,7 +318,7 @@ class StackView(View):
         return sorted([row for row in rows.values() if row.count], key=lambda row: row.count)
 
     def _frames(self, keys: Iterable[Any], users: bool = True) -> dict[Any, tuple[list[Frame], bool]]:
-        """``place -> (frames, whether they are all)`` of every stack that ``keys`` name; ``users``: those of programs, too."""
+        """``place -> (frames, whether they are all)`` of each stack that ``keys`` name; ``users``: of programs, too."""
         out: dict[Any, tuple[list[Frame], bool]] = {}
         programs: dict[tuple[int, int], list[tuple[Any, Trace]]] = {}
         for key in keys:
