@@ -22,6 +22,10 @@ _LIMIT = 64 << 20
 _PIECE = 1 << 16
 _OTHERS_WRITE = 0o022
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class _Unusable(Exception):
     """Why there is no cache."""
@@ -132,8 +136,8 @@ class Entry:
         """
         return os.pread(self._fd, size, _HEADER.size + at)
 
-    def __del__(self) -> None:
-        os.close(self._fd)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone at Python's end
+        close(self._fd)
 
 
 def opened(name: str) -> Entry | None:
