@@ -311,12 +311,15 @@ def test_a_recording_that_was_cut_says_so_and_shows_the_rest(tmp_path: Path) -> 
 STACKS = [(("main", "u"), ("work", "u"), ("k_read", "k")), (("main", "u"), ("idle", "u"))]
 
 
-def sampled(tmp_path: Path, unit: str = "samples") -> Path:
+def sampled(tmp_path: Path, unit: str = "samples", phase: int | None = None) -> Path:
+    """A hundred samples in two seconds, from now on or from so many ns of a second on."""
+
     def fill(file: Recording) -> None:
         out = samples.SampleWriter(file, 1)
         numbers = [out.stack(tuple([(name, kind, "", "", -1) for name, kind in stack])) for stack in STACKS]
+        start = file.now if phase is None else file.now + (phase - file.now - file.offset) % 1_000_000_000
         for n in range(100):
-            out.add(file.now + n * 20_000_000, 42, b"prog", numbers[n % 5 == 0], 1)
+            out.add(start + n * 20_000_000, 42, b"prog", numbers[n % 5 == 0], 1)
         out.flush()
 
     path = tmp_path / "samples.rec"
@@ -325,7 +328,7 @@ def sampled(tmp_path: Path, unit: str = "samples") -> Path:
 
 
 def test_samples_in_every_form(tmp_path: Path) -> None:
-    path = sampled(tmp_path)
+    path = sampled(tmp_path, phase=300_000_000)  # the last one is in the next second but one
     folded = "prog;main;idle 20\nprog;main;work;k_read_[k] 80\n"
     assert shown(path) == folded
     out = {kind: tmp_path / f"x.{kind}" for kind in ("svg", "html", "pprof", "speedscope")}
