@@ -275,9 +275,9 @@ class Session:
         """After a failed load: the next hook of the plan that ``err`` names; False if there is none."""
         for prog, hook in self.chosen.items():
             if prog.elf_name(hook) in (err.where, getattr(err, "prog", "")):
-                narrow = plans.narrow(self.spec)
-                # An optional program may fail once it has turned out that its plan has no other hook.
-                return self.next_hook(prog, err) or (prog.optional and narrow and not plans.narrow(self.spec))
+                before = self.spec
+                # An optional program may fail once the whole object has shown that its plan has no other hook.
+                return self.next_hook(prog, err) or (prog.optional and self.spec is not before)
         return False
 
     def next_hook(self, prog: Prog, err: UserError) -> bool:

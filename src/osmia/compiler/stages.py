@@ -70,11 +70,14 @@ def build(
     for name, item in unit.maps.items():
         del name
         mod.map(item)
+    narrow = False
     for prog in unit.progs:
         if first is None:
             _compile_plan(mod, prog)
-        else:
-            _compile_one(mod, prog, first(prog))
+        elif not _compile_one(mod, prog, first(prog)):
+            narrow = True
+    if narrow:
+        mod.meta.append(("narrow",))
     mod.finish()
     return mod
 
@@ -86,21 +89,20 @@ def _compile_plan(mod: Builder, prog: Prog) -> None:
         raise missing[0]
 
 
-def _compile_one(mod: Builder, prog: Prog, first: Hook | None) -> None:
-    """Compile ``prog`` for ``first``, or for the first hook after it that can be had; the object says what it lacks."""
-    at = len(prog.hooks) if first is None else prog.hooks.index(first)
+def _compile_one(mod: Builder, prog: Prog, first: Hook | None) -> bool:
+    """Compile ``prog`` for ``first``, or for the first hook after it that can be had; whether all hooks were tried."""
+    if first is None:
+        return False
+    at = prog.hooks.index(first)
     missing: dict[Hook, NotFound] = {}
-    for hook in prog.hooks[at:] + prog.hooks[:at] if first is not None else ():
+    for hook in prog.hooks[at:] + prog.hooks[:at]:
         err = _compile_hook(mod, prog, hook)
         if err is None:
-            break
+            return len(missing) + 1 == len(prog.hooks)
         missing[hook] = err
-    if len(missing) < len(prog.hooks):
-        lacking = len(prog.hooks) - len(missing) - (first is not None)
-        if lacking and ("narrow",) not in mod.meta:
-            mod.meta.append(("narrow",))
-    elif not prog.optional:
+    if not prog.optional:
         raise missing[prog.hooks[0]]
+    return True
 
 
 def _compile_hook(mod: Builder, prog: Prog, hook: Hook) -> NotFound | None:

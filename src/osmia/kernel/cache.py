@@ -104,20 +104,11 @@ def location() -> tuple[str | None, str]:
 
 def read(name: str) -> bytes | None:
     """The entry's bytes; None when absent, not to be trusted, damaged or of another format."""
-    fd, size = _open(name)
-    if fd < 0:
-        return None
+    entry = opened(name)
     try:
-        parts = []
-        while part := os.read(fd, size + 1):
-            parts.append(part)
+        return entry.read(0, entry.size) if entry is not None else None
     except OSError:
         return None
-    finally:
-        os.close(fd)
-    raw = b"".join(parts)
-    body = raw[_HEADER.size :]
-    return body if _right(raw[: _HEADER.size], len(body), _crc(body)) else None
 
 
 class Entry:
@@ -149,14 +140,11 @@ def opened(name: str) -> Entry | None:
     try:
         while part := entry.read(at, _PIECE):
             check, at = _crc(part, check), at + len(part)
-        return entry if at == entry.size and _right(os.pread(fd, _HEADER.size, 0), at, check) else None
+        head = os.pread(fd, _HEADER.size, 0)
     except OSError:
         return None
-
-
-def _right(head: bytes, length: int, check: int) -> bool:
-    """Whether a header is that of an entry with so many bytes and this checksum."""
-    return len(head) == _HEADER.size and _HEADER.unpack(head) == (_MAGIC, _FORMAT, check, length)
+    whole = at == entry.size and len(head) == _HEADER.size
+    return entry if whole and _HEADER.unpack(head) == (_MAGIC, _FORMAT, check, at) else None
 
 
 def _open(name: str) -> tuple[int, int]:

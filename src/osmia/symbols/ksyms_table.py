@@ -54,7 +54,12 @@ class Table:
         if n < 0 or n + 1 >= len(self.starts):
             return None
         at = self.names[n]
-        return (self.text[at : self.text.find(b"\0", at)], self.starts[n]) if at else None
+        return (self._name(at), self.starts[n]) if at else None
+
+    def _name(self, at: int) -> bytes:
+        if isinstance(self.text, Text):
+            return self.text.name(at)
+        return self.text[at : self.text.find(b"\0", at)]
 
     def spans(self, address: int) -> bool:
         """Whether an address is between the first function and the last symbol."""
@@ -99,7 +104,7 @@ class Words:
 class Text:
     """Names that stay in the cache's file."""
 
-    __slots__ = ("_at", "_entry", "_last", "_size")
+    __slots__ = ("_at", "_entry", "_size")
 
     memory = 0
 
@@ -107,24 +112,13 @@ class Text:
         self._entry = entry
         self._at = at
         self._size = size
-        self._last = 0, b""  # what was read last, and from where
 
-    def find(self, what: bytes, at: int) -> int:
-        """Where ``what`` is next; -1."""
+    def name(self, at: int) -> bytes:
+        """The bytes from ``at`` to the next NUL."""
         size = _NAME
-        while True:
-            raw = self._entry.read(self._at + at, min(size, self._size - at))
-            found = raw.find(what)
-            if found >= 0 or size > self._size:
-                self._last = at, raw
-                return at + found if found >= 0 else -1
+        while b"\0" not in (raw := self._entry.read(self._at + at, min(size, self._size - at))) and size < self._size:
             size *= 8
-
-    def __getitem__(self, part: slice) -> bytes:
-        at, raw = self._last
-        if at == part.start and part.stop - at <= len(raw):
-            return raw[: part.stop - at]
-        return self._entry.read(self._at + part.start, part.stop - part.start)
+        return raw.partition(b"\0")[0]
 
 
 EMPTY = Table(array("Q"), array("I"), b"", 0)
